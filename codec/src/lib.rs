@@ -1,0 +1,1 @@
+//! A form of a weight to bytes and back: entropy coders, container, checksum

@@ -1,0 +1,1 @@
+//! Sample data, metrics, running a model, and gathering evidence

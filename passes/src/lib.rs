@@ -1,0 +1,1 @@
+//! The compression passes: one file a pass, each rewrites a model

@@ -1,0 +1,2 @@
+//! The command line of onnx-dcomp.
+fn main() {}
