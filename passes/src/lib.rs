@@ -1,1 +1,12 @@
-//! The compression passes: one file a pass, each rewrites a model
+//! The compression passes.
+//!
+//! A pass is a small struct of its options that rewrites a [`Model`](onnx_dcomp_ir::Model): it moves weights from one
+//! [`Form`](onnx_dcomp_forms::Form) to a smaller one, or tidies the graph around them. One file a pass:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`pass`] | what a pass is, and what it reports |
+
+pub mod pass;
+
+pub use pass::{Pass, PassError, PassReport};
