@@ -1,0 +1,1 @@
+//! Adaptive binary context mixing.
