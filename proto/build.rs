@@ -34,13 +34,7 @@ fn schema(descriptors: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
                 Type::Message => format!("Some({})", index_of(field.type_name()).map_err(|_| field.type_name())?),
                 _ => String::from("None"),
             };
-            writeln!(
-                text,
-                "FieldSchema {{ number: {}, name: {:?}, wire: {}, message: {child} }},",
-                field.number(),
-                field.name(),
-                wire_type(field.r#type())
-            )?;
+            writeln!(text, "FieldSchema {{ number: {}, name: {:?}, message: {child} }},", field.number(), field.name())?;
         }
         text.push_str("] },\n");
     }
@@ -52,16 +46,5 @@ fn collect<'a>(name: &str, message: &'a DescriptorProto, messages: &mut Vec<(Str
     messages.push((name.to_owned(), message));
     for nested in &message.nested_type {
         collect(&format!("{name}.{}", nested.name()), nested, messages);
-    }
-}
-
-/// The wire type of one value of a field, outside of a packed list.
-fn wire_type(kind: Type) -> u8 {
-    match kind {
-        Type::Double | Type::Fixed64 | Type::Sfixed64 => 1,
-        Type::String | Type::Bytes | Type::Message => 2,
-        Type::Group => 3,
-        Type::Float | Type::Fixed32 | Type::Sfixed32 => 5,
-        _ => 0,
     }
 }
