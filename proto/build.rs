@@ -34,7 +34,12 @@ fn schema(descriptors: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
                 Type::Message => format!("Some({})", index_of(field.type_name()).map_err(|_| field.type_name())?),
                 _ => String::from("None"),
             };
-            writeln!(text, "FieldSchema {{ number: {}, name: {:?}, message: {child} }},", field.number(), field.name())?;
+            writeln!(
+                text,
+                "FieldSchema {{ number: {}, name: {:?}, message: {child} }},",
+                field.number(),
+                field.name()
+            )?;
         }
         text.push_str("] },\n");
     }

@@ -11,6 +11,8 @@
 pub mod onnx {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
+#[cfg(test)]
+mod random_model;
 mod unknown;
 mod write;
 

@@ -108,8 +108,7 @@ impl Scan {
             field.bytes += bytes as u64;
         } else if !full {
             let path = self.path_text();
-            self.found
-                .insert((message, number), UnknownField { message, number, path, count: 1, bytes: bytes as u64 });
+            self.found.insert((message, number), UnknownField { message, number, path, count: 1, bytes: bytes as u64 });
         }
     }
 
@@ -176,6 +175,7 @@ fn skip(input: &mut &[u8], wire: u8, number: u32, depth: usize) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random_model::RandomModel;
     use crate::{GraphProto, Message, ModelProto, NodeProto, TensorProto};
 
     fn model_of(graph: Vec<u8>) -> Vec<u8> {
@@ -188,6 +188,10 @@ mod tests {
         let graph = GraphProto { node: vec![NodeProto::default()], initializer: vec![tensor], ..Default::default() };
         let model = ModelProto { ir_version: Some(8), graph: Some(graph), ..Default::default() };
         assert_eq!(unknown_fields(&model.encode_to_vec()), []);
+        let mut source = RandomModel::new(2);
+        for _ in 0..300 {
+            assert_eq!(unknown_fields(&source.next_model()), []);
+        }
     }
 
     #[test]

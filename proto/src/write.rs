@@ -199,7 +199,8 @@ impl<W: Write> Stream<'_, W> {
         let Some(raw_data) = &tensor.raw_data else {
             return self.fields(tensor);
         };
-        let TensorProto { dims, data_type, segment, float_data, int32_data, string_data, int64_data, name, .. } = tensor;
+        let TensorProto { dims, data_type, segment, float_data, int32_data, string_data, int64_data, name, .. } =
+            tensor;
         self.fields(&TensorProto {
             dims: dims.clone(),
             data_type: *data_type,
@@ -283,5 +284,56 @@ impl<W: Write> Stream<'_, W> {
     fn flush(&mut self) -> io::Result<()> {
         self.flush_pending()?;
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random_model::RandomModel;
+
+    #[test]
+    fn streaming_gives_the_bytes_of_prost() {
+        let mut source = RandomModel::new(1);
+        let mut longest = 0;
+        for _ in 0..300 {
+            let model = ModelProto::decode(&*source.next_model()).expect("the generator writes valid models");
+            let expected = model.encode_to_vec();
+            for streamed_bytes in [0, 40, 300, usize::MAX] {
+                let mut found = Vec::new();
+                let written = write_streaming(&model, &mut found, streamed_bytes).expect("room");
+                assert_eq!(found, expected, "with messages of {streamed_bytes} bytes streamed");
+                assert_eq!(written, expected.len() as u64);
+            }
+            longest = longest.max(expected.len());
+        }
+        assert!(longest > 5_000, "the generated models are too small to tell anything: {longest} bytes at most");
+    }
+
+    /// Fails once it was given more than its number of bytes.
+    struct FullDisk(usize);
+
+    impl Write for FullDisk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn errors_of_the_file_come_through() {
+        let tensor = TensorProto { raw_data: Some(vec![7; 100_000].into()), ..Default::default() };
+        let graph = GraphProto { initializer: vec![tensor], ..Default::default() };
+        let model = ModelProto { graph: Some(graph), doc_string: Some("text".into()), ..Default::default() };
+        let size = model.encoded_len();
+        for room in [0, 10, 1000, size - 1] {
+            let error = write_model(&model, &mut FullDisk(room)).expect_err("no room");
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        }
+        assert_eq!(write_model(&model, &mut FullDisk(size)).expect("room"), size as u64);
     }
 }
