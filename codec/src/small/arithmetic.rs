@@ -1,0 +1,217 @@
+//! Binary arithmetic coding: one bit and its probability at a time.
+//!
+//! A range coder with carry: the interval is 32 bits wide, a probability has 16 bits, bytes leave from the top. Source:
+//! Martin, "Range encoding: an algorithm for removing redundancy from a digitised message", 1979; the handling of
+//! carries follows Schindler's published range coder.
+
+use crate::error::DecodeError;
+
+/// Below this the interval is widened by a byte.
+const NARROW: u32 = 1 << 24;
+
+/// Bytes that the last interval may need, and that a decoder may therefore read behind the end.
+const FLUSH_BYTES: usize = 4;
+
+/// What codes bits: an encoder, a decoder, or something that only counts.
+///
+/// The models are written once for all three. They hand over the bit that they want to code and go on with the bit
+/// that they are given back: the same one from an encoder, the true one from a decoder, which ignores what it was
+/// handed.
+pub(crate) trait BinaryCoder {
+    /// Codes `bit`, which is 1 with probability `one / 65536`; `one` is in `1..=65535`.
+    fn code(&mut self, bit: bool, one: u32) -> bool;
+
+    /// Codes the lowest `count` bits of `bits` as they are; `count` is at most 16.
+    fn code_few(&mut self, bits: u32, count: u32) -> u32;
+
+    /// Codes the lowest `count` bits of `bits` as they are, 16 at a time, the highest first.
+    #[inline]
+    fn code_raw(&mut self, bits: u64, count: u32) -> u64 {
+        let mut read = 0;
+        let mut left = count;
+        while left > 0 {
+            let few = left.min(16);
+            left -= few;
+            read = read << few | u64::from(self.code_few((bits >> left) as u32 & ((1 << few) - 1), few));
+        }
+        read
+    }
+
+    /// Whether more was read than there is.
+    fn check(&self) -> Result<(), DecodeError>;
+}
+
+/// Writes bits.
+#[derive(Debug, Clone)]
+pub(crate) struct BitEncoder {
+    low: u64,
+    range: u32,
+    /// The last byte that left the interval; a carry can still reach it.
+    held: Option<u8>,
+    /// Bytes of 255 behind it, which a carry would turn to 0.
+    pending: usize,
+    bytes: Vec<u8>,
+}
+
+impl BitEncoder {
+    pub(crate) fn new() -> Self {
+        Self { low: 0, range: u32::MAX, held: None, pending: 0, bytes: Vec::new() }
+    }
+
+    fn shift(&mut self) {
+        if self.low < 0xFF00_0000 || self.low > 0xFFFF_FFFF {
+            let carry = (self.low >> 32) as u8;
+            if let Some(held) = self.held {
+                self.bytes.push(held.wrapping_add(carry));
+            }
+            self.bytes.resize(self.bytes.len() + self.pending, 0xFFu8.wrapping_add(carry));
+            self.pending = 0;
+            self.held = Some((self.low >> 24) as u8);
+        } else {
+            self.pending += 1;
+        }
+        self.low = (self.low & 0x00FF_FFFF) << 8;
+    }
+
+    /// Ends the stream: picks the number in the interval that ends in the most zeros, and leaves those out.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        let last = self.low + u64::from(self.range) - 1;
+        for zeros in (0..32).rev() {
+            let mask = (1u64 << zeros) - 1;
+            let round = (self.low + mask) & !mask;
+            if round <= last {
+                self.low = round;
+                break;
+            }
+        }
+        for _ in 0..=FLUSH_BYTES {
+            self.shift();
+        }
+        for _ in 0..FLUSH_BYTES {
+            if self.bytes.last() == Some(&0) {
+                self.bytes.pop();
+            }
+        }
+        self.bytes
+    }
+}
+
+impl BinaryCoder for BitEncoder {
+    #[inline]
+    fn code(&mut self, bit: bool, one: u32) -> bool {
+        let bound = (u64::from(self.range) * u64::from(one) >> 16) as u32;
+        if bit {
+            self.range = bound;
+        } else {
+            self.low += u64::from(bound);
+            self.range -= bound;
+        }
+        while self.range < NARROW {
+            self.range <<= 8;
+            self.shift();
+        }
+        bit
+    }
+
+    #[inline]
+    fn code_few(&mut self, bits: u32, count: u32) -> u32 {
+        self.range >>= count;
+        self.low += u64::from(self.range) * u64::from(bits);
+        while self.range < NARROW {
+            self.range <<= 8;
+            self.shift();
+        }
+        bits
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        Ok(())
+    }
+}
+
+/// Reads bits.
+#[derive(Debug, Clone)]
+pub(crate) struct BitDecoder<'a> {
+    bytes: &'a [u8],
+    next: usize,
+    code: u32,
+    range: u32,
+}
+
+impl<'a> BitDecoder<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        let mut decoder = Self { bytes, next: 0, code: 0, range: u32::MAX };
+        for _ in 0..FLUSH_BYTES {
+            decoder.shift();
+        }
+        decoder
+    }
+
+    #[inline]
+    fn shift(&mut self) {
+        self.code = self.code << 8 | u32::from(self.bytes.get(self.next).copied().unwrap_or(0));
+        self.next += 1;
+    }
+}
+
+impl BinaryCoder for BitDecoder<'_> {
+    #[inline]
+    fn code(&mut self, _bit: bool, one: u32) -> bool {
+        let bound = (u64::from(self.range) * u64::from(one) >> 16) as u32;
+        let bit = self.code < bound;
+        if bit {
+            self.range = bound;
+        } else {
+            self.code -= bound;
+            self.range -= bound;
+        }
+        while self.range < NARROW {
+            self.range <<= 8;
+            self.shift();
+        }
+        bit
+    }
+
+    #[inline]
+    fn code_few(&mut self, _bits: u32, count: u32) -> u32 {
+        self.range >>= count;
+        let bits = (self.code / self.range).min((1 << count) - 1);
+        self.code -= bits * self.range;
+        while self.range < NARROW {
+            self.range <<= 8;
+            self.shift();
+        }
+        bits
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        if self.next > self.bytes.len() + FLUSH_BYTES {
+            return Err(DecodeError::Truncated { what: "an adaptive stream" });
+        }
+        Ok(())
+    }
+}
+
+/// Adds up what bits would cost, and writes nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BitCounter {
+    pub(crate) bits: f64,
+}
+
+impl BinaryCoder for BitCounter {
+    #[inline]
+    fn code(&mut self, bit: bool, one: u32) -> bool {
+        let chance = if bit { one } else { 65_536 - one };
+        self.bits -= (f64::from(chance) / 65_536.0).log2();
+        bit
+    }
+
+    fn code_few(&mut self, bits: u32, count: u32) -> u32 {
+        self.bits += f64::from(count);
+        bits
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        Ok(())
+    }
+}
