@@ -5,8 +5,12 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`options`] | options of a pass, declared once |
 //! | [`pass`] | what a pass is, and what it reports |
 
+pub mod nearest;
+pub mod options;
 pub mod pass;
 
+pub use options::{NoOptions, Options};
 pub use pass::{Pass, PassError, PassReport};
