@@ -68,6 +68,15 @@ pub enum DecodeError {
     },
 }
 
+impl DecodeError {
+    pub(crate) const BAD_STEP: Self =
+        Self::Corrupt { what: "a grid's step is not a positive finite number, or it has no channel" };
+    pub(crate) const BAD_CODE: Self = Self::Corrupt { what: "a code has no centroid" };
+    pub(crate) const BAD_MASK: Self = Self::Corrupt { what: "a mask does not fit the number of stored values" };
+    pub(crate) const RAGGED: Self = Self::Corrupt { what: "values do not fill whole elements" };
+    pub(crate) const TOO_LONG: Self = Self::Corrupt { what: "values exceed this machine's sizes" };
+}
+
 /// Why weights cannot be encoded: always the caller's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

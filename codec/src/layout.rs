@@ -28,13 +28,22 @@ impl Layout {
 
     /// The arrangement in which the first `split` dimensions are the rows, clamped to what the shape allows.
     pub(crate) fn with_split(shape: &[usize], split: usize) -> Self {
-        let product = |dimensions: &[usize]| dimensions.iter().fold(1usize, |product, &size| product.saturating_mul(size));
+        let product =
+            |dimensions: &[usize]| dimensions.iter().fold(1usize, |product, &size| product.saturating_mul(size));
         if shape.len() < 2 {
             return Self { rows: 1, row_length: product(shape), kernel_size: 1, split: 1 };
         }
         let split = split.clamp(1, (shape.len() - 1).min(Self::MAX_SPLIT));
         let (outer, row) = shape.split_at(split);
         Self { rows: product(outer), row_length: product(row), kernel_size: product(&row[1..]), split }
+    }
+
+    /// The arrangement of `elements` neighbouring elements of this one, as if they began at the start of a row.
+    ///
+    /// The last row may be cut off; where not even one row is whole there is one short row.
+    pub(crate) fn part(&self, elements: usize) -> Self {
+        let row_length = self.row_length.min(elements).max(1);
+        Self { rows: elements.div_ceil(row_length), row_length, ..*self }
     }
 
     /// Number of rows.

@@ -1,0 +1,390 @@
+//! A plane: a sequence of symbols of at most eight bits, coded with static probabilities.
+//!
+//! Every form is taken apart into planes (see [`crate::static_coder`]). A plane is stored raw, as one symbol that fills
+//! it, directly (one code a symbol), or as runs (pairs of a run of the commonest symbol and the symbol behind it). The
+//! encoder tries what could pay and keeps the smallest. Probabilities hold for the whole plane, but the codes are cut
+//! into chunks, which are encoded and decoded in parallel.
+
+use crate::rans::Sink;
+use crate::reader::{Reader, push_varint};
+use crate::{DecodeError, huffman, parallel, rans};
+
+/// Number of symbols in a chunk: its decoded floats fill about a level 2 cache.
+pub(crate) const CHUNK: usize = 1 << 18;
+/// The longest run of a pair; longer runs take several pairs, whose value is the run's symbol.
+const MAX_RUN: usize = 255;
+
+const RAW: u8 = 0;
+const DIRECT: u8 = 1;
+const RUNS: u8 = 2;
+const CONSTANT: u8 = 3;
+
+/// Which static entropy coder a plane uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// Canonical Huffman codes.
+    Huffman,
+    /// Interleaved rANS.
+    Rans,
+}
+
+/// The probabilities of a plane's symbols, one table for those at even places and one for the odd.
+enum EncodeTables {
+    Huffman([huffman::CodeLengths; 2]),
+    Rans([rans::Frequencies; 2]),
+}
+
+impl EncodeTables {
+    fn new(backend: Backend, counts: [&[u64; 256]; 2]) -> Self {
+        match backend {
+            Backend::Huffman => Self::Huffman(counts.map(huffman::CodeLengths::new)),
+            Backend::Rans => Self::Rans(counts.map(rans::Frequencies::new)),
+        }
+    }
+
+    /// Appends the first `count` tables.
+    fn write(&self, count: usize, into: &mut Vec<u8>) {
+        match self {
+            Self::Huffman(tables) => tables.iter().take(count).for_each(|table| table.write(into)),
+            Self::Rans(tables) => tables.iter().take(count).for_each(|table| table.write(into)),
+        }
+    }
+
+    fn encode(&self, symbols: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Huffman([even, odd]) => huffman::encode(symbols, [even, odd]),
+            Self::Rans([even, odd]) => rans::encode(symbols, [even, odd]),
+        }
+    }
+}
+
+/// Appends the plane of `symbols`; nothing where there are none.
+pub(crate) fn encode(symbols: &[u8], backend: Backend, into: &mut Vec<u8>) {
+    let mut counts = [0u64; 256];
+    symbols.iter().for_each(|&symbol| counts[usize::from(symbol)] += 1);
+    let Some(&first) = symbols.first() else { return };
+    let (commonest, most) = (0..=255u8).zip(counts).max_by_key(|&(symbol, count)| (count, !symbol)).unwrap_or((0, 0));
+    let len = symbols.len() as u64;
+    if most == len {
+        into.extend_from_slice(&[CONSTANT, first]);
+        return;
+    }
+    let mut best = encode_direct(symbols, &counts, backend);
+    // With fewer than a third of one symbol, pairs cannot be shorter.
+    if 3 * most >= len {
+        let runs = encode_runs(symbols, commonest, backend);
+        if runs.len() < best.len() {
+            best = runs;
+        }
+    }
+    if symbols.len() < best.len() {
+        into.push(RAW);
+        into.extend_from_slice(symbols);
+    } else {
+        into.extend_from_slice(&best);
+    }
+}
+
+fn encode_direct(symbols: &[u8], counts: &[u64; 256], backend: Backend) -> Vec<u8> {
+    let tables = EncodeTables::new(backend, [counts, counts]);
+    let streams = parallel::map(symbols.chunks(CHUNK).collect(), |chunk| tables.encode(chunk));
+    let mut bytes = vec![DIRECT];
+    tables.write(1, &mut bytes);
+    streams.iter().for_each(|stream| push_varint(&mut bytes, stream.len() as u64));
+    streams.iter().for_each(|stream| bytes.extend_from_slice(stream));
+    bytes
+}
+
+fn encode_runs(symbols: &[u8], run_symbol: u8, backend: Backend) -> Vec<u8> {
+    let pairs = parallel::map(symbols.chunks(CHUNK).collect(), |chunk| pairs_of(chunk, run_symbol));
+    let (mut runs, mut values) = ([0u64; 256], [0u64; 256]);
+    for pair in pairs.iter().flat_map(|chunk| chunk.as_chunks::<2>().0) {
+        runs[usize::from(pair[0])] += 1;
+        values[usize::from(pair[1])] += 1;
+    }
+    let tables = EncodeTables::new(backend, [&runs, &values]);
+    let streams = parallel::map(pairs, |pairs| (pairs.len() / 2, tables.encode(&pairs)));
+    let mut bytes = vec![RUNS, run_symbol];
+    tables.write(2, &mut bytes);
+    for (pairs, stream) in &streams {
+        push_varint(&mut bytes, *pairs as u64);
+        push_varint(&mut bytes, stream.len() as u64);
+    }
+    streams.iter().for_each(|(_, stream)| bytes.extend_from_slice(stream));
+    bytes
+}
+
+/// Run lengths and the symbols behind them, in turn; the last run of a chunk is left out.
+fn pairs_of(symbols: &[u8], run_symbol: u8) -> Vec<u8> {
+    let mut pairs = Vec::with_capacity(symbols.len() / 2);
+    let mut run = 0;
+    for &symbol in symbols {
+        if symbol != run_symbol {
+            // A filler covers one symbol more than its run: itself.
+            while run > MAX_RUN {
+                pairs.extend_from_slice(&[MAX_RUN as u8, run_symbol]);
+                run -= MAX_RUN + 1;
+            }
+            pairs.extend_from_slice(&[run as u8, symbol]);
+            run = 0;
+        } else {
+            run += 1;
+        }
+    }
+    pairs
+}
+
+/// The tables of a plane, made for decoding, and the largest symbol that each can yield.
+enum DecodeTables {
+    Huffman([huffman::DecodeTable; 2]),
+    Rans([rans::DecodeTable; 2]),
+}
+
+/// One chunk of a coded plane.
+struct Chunk<'a> {
+    stream: &'a [u8],
+    /// Number of symbols in the stream: elements, or two for each pair.
+    symbols: usize,
+}
+
+enum Body<'a> {
+    Raw(&'a [u8]),
+    Constant(u8),
+    Coded { tables: DecodeTables, run_symbol: Option<u8>, chunks: Vec<Chunk<'a>> },
+}
+
+/// A plane whose head is read and whose symbols are not yet decoded.
+pub(crate) struct Plane<'a> {
+    len: usize,
+    largest_symbol: u8,
+    body: Body<'a>,
+}
+
+impl<'a> Plane<'a> {
+    /// Reads the plane of `len` symbols.
+    ///
+    /// What it allocates is bounded by the bytes that `reader` holds.
+    pub(crate) fn read(reader: &mut Reader<'a>, len: usize, backend: Backend) -> Result<Self, DecodeError> {
+        if len == 0 {
+            return Ok(Self { len, largest_symbol: 0, body: Body::Raw(&[]) });
+        }
+        match reader.byte("a plane")? {
+            RAW => {
+                let symbols = reader.take(len, "a raw plane")?;
+                Ok(Self { len, largest_symbol: symbols.iter().copied().max().unwrap_or(0), body: Body::Raw(symbols) })
+            }
+            CONSTANT => {
+                let symbol = reader.byte("a constant plane")?;
+                Ok(Self { len, largest_symbol: symbol, body: Body::Constant(symbol) })
+            }
+            DIRECT => {
+                let (tables, [largest_symbol, _]) = read_tables(reader, backend, 1)?;
+                let chunks = read_chunks(reader, len, None)?;
+                Ok(Self { len, largest_symbol, body: Body::Coded { tables, run_symbol: None, chunks } })
+            }
+            RUNS => {
+                let run_symbol = reader.byte("a plane of runs")?;
+                let (tables, [_, largest]) = read_tables(reader, backend, 2)?;
+                let chunks = read_chunks(reader, len, Some(run_symbol))?;
+                let largest_symbol = largest.max(run_symbol);
+                Ok(Self { len, largest_symbol, body: Body::Coded { tables, run_symbol: Some(run_symbol), chunks } })
+            }
+            _ => Err(DecodeError::Corrupt { what: "a plane has an unknown mode" }),
+        }
+    }
+
+    /// Number of symbols.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// No symbol of the plane is larger.
+    pub(crate) fn largest_symbol(&self) -> u8 {
+        self.largest_symbol
+    }
+
+    /// Decodes the whole plane, each symbol through `table`.
+    pub(crate) fn decode<T: Element>(&self, table: &[T; 256]) -> Result<Vec<T>, DecodeError> {
+        let mut out = vec![T::ZERO; self.len];
+        self.decode_into(table, &mut out)?;
+        Ok(out)
+    }
+
+    /// Decodes the whole plane into `out`, which must have its length and hold nothing but zeros.
+    pub(crate) fn decode_into<T: Element>(&self, table: &[T; 256], out: &mut [T]) -> Result<(), DecodeError> {
+        let chunks = out.chunks_mut(CHUNK).enumerate().collect();
+        parallel::try_map(chunks, |(index, chunk)| self.decode_chunk(index, table, chunk))?;
+        Ok(())
+    }
+
+    /// Decodes chunk `index` into `out`, which must have its length and hold nothing but zeros.
+    pub(crate) fn decode_chunk<T: Element>(
+        &self,
+        index: usize,
+        table: &[T; 256],
+        out: &mut [T],
+    ) -> Result<(), DecodeError> {
+        match &self.body {
+            Body::Constant(symbol) => fill(out, table[usize::from(*symbol)]),
+            Body::Raw(symbols) => {
+                let symbols = symbols.get(index * CHUNK..).unwrap_or(&[]);
+                out.iter_mut().zip(symbols).for_each(|(out, &symbol)| *out = table[usize::from(symbol)]);
+            }
+            Body::Coded { tables, run_symbol, chunks } => {
+                let chunk = chunks.get(index).ok_or(DecodeError::Corrupt { what: "a plane lacks a chunk" })?;
+                match run_symbol {
+                    None => chunk.decode(tables, &mut Direct { table, out })?,
+                    Some(symbol) => {
+                        fill(out, table[usize::from(*symbol)]);
+                        chunk.decode(tables, &mut Pairs { table, out, position: 0 })?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What symbols are decoded to.
+pub(crate) trait Element: Copy + PartialEq + Send + Sync {
+    /// What fresh memory holds.
+    const ZERO: Self;
+}
+
+impl Element for u8 {
+    const ZERO: Self = 0;
+}
+impl Element for i8 {
+    const ZERO: Self = 0;
+}
+impl Element for u16 {
+    const ZERO: Self = 0;
+}
+impl Element for i16 {
+    const ZERO: Self = 0;
+}
+impl<const SIZE: usize> Element for [u8; SIZE] {
+    const ZERO: Self = [0; SIZE];
+}
+
+/// Fills `out`, which holds zeros, with `value`; fresh memory is not touched where the value is zero.
+fn fill<T: Element>(out: &mut [T], value: T) {
+    if value != T::ZERO {
+        out.fill(value);
+    }
+}
+
+fn read_tables(
+    reader: &mut Reader<'_>,
+    backend: Backend,
+    count: usize,
+) -> Result<(DecodeTables, [u8; 2]), DecodeError> {
+    match backend {
+        Backend::Huffman => {
+            let even = huffman::CodeLengths::read(reader)?;
+            let odd = if count == 2 { huffman::CodeLengths::read(reader)? } else { even.clone() };
+            let largest = [even.largest_symbol(), odd.largest_symbol()];
+            Ok((DecodeTables::Huffman([&even, &odd].map(huffman::DecodeTable::new)), largest))
+        }
+        Backend::Rans => {
+            let even = rans::Frequencies::read(reader)?;
+            let odd = if count == 2 { rans::Frequencies::read(reader)? } else { even.clone() };
+            let largest = [even.largest_symbol(), odd.largest_symbol()];
+            Ok((DecodeTables::Rans([&even, &odd].map(rans::DecodeTable::new)), largest))
+        }
+    }
+}
+
+fn read_chunks<'a>(reader: &mut Reader<'a>, len: usize, run_symbol: Option<u8>) -> Result<Vec<Chunk<'a>>, DecodeError> {
+    const WHAT: &str = "the chunks of a plane";
+    let count = len.div_ceil(CHUNK);
+    if count > reader.remaining() {
+        return Err(DecodeError::Truncated { what: WHAT });
+    }
+    let mut sizes = Vec::with_capacity(count);
+    for index in 0..count {
+        let elements = CHUNK.min(len - index * CHUNK);
+        let symbols = match run_symbol {
+            None => elements,
+            // Every pair yields at least one element.
+            Some(_) => match reader.size(WHAT)? {
+                pairs if pairs <= elements => 2 * pairs,
+                _ => return Err(DecodeError::Corrupt { what: "a chunk has more pairs than elements" }),
+            },
+        };
+        sizes.push((symbols, reader.size(WHAT)?));
+    }
+    sizes.into_iter().map(|(symbols, bytes)| Ok(Chunk { stream: reader.take(bytes, WHAT)?, symbols })).collect()
+}
+
+impl Chunk<'_> {
+    fn decode(&self, tables: &DecodeTables, sink: &mut impl Sink) -> Result<(), DecodeError> {
+        match tables {
+            DecodeTables::Huffman([even, odd]) => huffman::decode(self.stream, self.symbols, [even, odd], sink),
+            DecodeTables::Rans([even, odd]) => rans::decode(self.stream, self.symbols, [even, odd], sink),
+        }
+    }
+}
+
+/// Writes one element for each symbol.
+struct Direct<'a, T> {
+    table: &'a [T; 256],
+    out: &'a mut [T],
+}
+
+impl<T: Element> Sink for Direct<'_, T> {
+    #[inline]
+    fn block(&mut self, symbols: [u8; 8]) -> bool {
+        let Some((block, rest)) = std::mem::take(&mut self.out).split_first_chunk_mut::<8>() else { return false };
+        *block = symbols.map(|symbol| self.table[usize::from(symbol)]);
+        self.out = rest;
+        true
+    }
+
+    #[inline]
+    fn one(&mut self, _index: usize, symbol: u8) -> bool {
+        let Some((element, rest)) = std::mem::take(&mut self.out).split_first_mut() else { return false };
+        *element = self.table[usize::from(symbol)];
+        self.out = rest;
+        true
+    }
+}
+
+/// Skips a run for each even symbol, writes one element for each odd one.
+struct Pairs<'a, T> {
+    table: &'a [T; 256],
+    out: &'a mut [T],
+    position: usize,
+}
+
+impl<T: Element> Pairs<'_, T> {
+    #[inline]
+    fn write(&mut self, symbol: u8) -> bool {
+        let Some(element) = self.out.get_mut(self.position) else { return false };
+        *element = self.table[usize::from(symbol)];
+        self.position += 1;
+        true
+    }
+}
+
+impl<T: Element> Sink for Pairs<'_, T> {
+    #[inline]
+    fn block(&mut self, symbols: [u8; 8]) -> bool {
+        for pair in symbols.as_chunks::<2>().0 {
+            self.position += usize::from(pair[0]);
+            if !self.write(pair[1]) {
+                return false;
+            }
+        }
+        true
+    }
+
+    #[inline]
+    fn one(&mut self, index: usize, symbol: u8) -> bool {
+        if index % 2 == 0 {
+            self.position += usize::from(symbol);
+            return true;
+        }
+        self.write(symbol)
+    }
+}

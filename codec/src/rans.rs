@@ -1,0 +1,251 @@
+//! Static interleaved rANS: the entropy coder behind `fast`.
+//!
+//! Frequencies are 12-bit, states 32-bit, renormalisation 16-bit. Several states take the symbols in turn, so that the
+//! long dependency from one symbol's state to the next is spread over as many independent chains as a processor can
+//! keep in flight; their words share one stream. Odd and even symbols may have tables of their own, which codes pairs
+//! (a run, then a value) without a second stream.
+//!
+//! Sources: Duda, "Asymmetric numeral systems", 2013; Giesen, "Interleaved entropy coders", 2014.
+
+use crate::DecodeError;
+use crate::reader::{BitReader, BitWriter, Reader};
+
+/// Frequencies of a table add up to `1 << PRECISION`.
+pub(crate) const PRECISION: u32 = 12;
+const TOTAL: u32 = 1 << PRECISION;
+const SLOT_MASK: u32 = TOTAL - 1;
+/// States rest in `LOWER..1 << 32`; every state starts here, and a decoder must end here.
+const LOWER: u32 = 1 << 16;
+/// Number of interleaved states of a long stream.
+const WAYS: usize = 8;
+/// Streams of fewer symbols have one state, so that small tensors do not pay for eight.
+const WAYS_MIN_SYMBOLS: usize = 4096;
+
+/// How often each symbol occurs, out of 4096.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frequencies([u16; 256]);
+
+impl Frequencies {
+    /// Scales `counts` to 4096; every symbol that occurs keeps at least 1.
+    ///
+    /// The rest is dealt one by one where it saves the most bits, in integers, so that all hosts agree.
+    pub(crate) fn new(counts: &[u64; 256]) -> Self {
+        let total = u128::from(counts.iter().sum::<u64>().max(1));
+        let mut scaled = counts.map(|count| match count {
+            0 => 0u16,
+            _ => (u128::from(count) * u128::from(TOTAL) / total).max(1) as u16,
+        });
+        // A step at frequency `f` is worth about count / (f + 1/2) bits; the comparison of two symbols multiplies out.
+        let worth_less = |a: usize, at_a: u16, b: usize, at_b: u16| {
+            u128::from(counts[a]) * (2 * u128::from(at_b) + 1) < u128::from(counts[b]) * (2 * u128::from(at_a) + 1)
+        };
+        let mut sum: u32 = scaled.iter().map(|&frequency| u32::from(frequency)).sum();
+        while sum < TOTAL {
+            let dearest = (0..256)
+                .filter(|&symbol| scaled[symbol] > 0)
+                .reduce(|a, b| if worth_less(a, scaled[a], b, scaled[b]) { b } else { a });
+            let Some(dearest) = dearest else { break };
+            scaled[dearest] += 1;
+            sum += 1;
+        }
+        while sum > TOTAL {
+            let cheapest = (0..256)
+                .filter(|&symbol| scaled[symbol] > 1)
+                .reduce(|a, b| if worth_less(b, scaled[b] - 1, a, scaled[a] - 1) { b } else { a });
+            let Some(cheapest) = cheapest else { break };
+            scaled[cheapest] -= 1;
+            sum -= 1;
+        }
+        Self(scaled)
+    }
+
+    /// The largest symbol that occurs.
+    pub(crate) fn largest_symbol(&self) -> u8 {
+        self.0.iter().rposition(|&frequency| frequency > 0).unwrap_or(0) as u8
+    }
+
+    /// Appends the table: the largest symbol, then for each symbol the bit length of its frequency in four bits and
+    /// the bits behind the leading one.
+    pub(crate) fn write(&self, into: &mut Vec<u8>) {
+        let largest = self.largest_symbol();
+        into.push(largest);
+        let mut bits = BitWriter::default();
+        for &frequency in &self.0[..=usize::from(largest)] {
+            let length = u16::BITS - frequency.leading_zeros();
+            bits.push(length, 4);
+            if length > 1 {
+                bits.push(u32::from(frequency) - (1 << (length - 1)), length - 1);
+            }
+        }
+        into.extend_from_slice(&bits.finish());
+    }
+
+    /// Reads what [`Self::write`] wrote.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        const WHAT: &str = "a table of frequencies";
+        let largest = reader.byte(WHAT)?;
+        let mut lookahead = *reader;
+        let bytes = lookahead.take_all();
+        let mut bits = BitReader::new(bytes);
+        let mut frequencies = [0u16; 256];
+        for frequency in &mut frequencies[..=usize::from(largest)] {
+            *frequency = match bits.bits(4, WHAT)? {
+                0 => 0,
+                length @ 1..=13 => (1 << (length - 1)) | bits.bits(length - 1, WHAT)? as u16,
+                _ => return Err(DecodeError::Corrupt { what: "a frequency has more than 13 bits" }),
+            };
+        }
+        reader.take(bytes.len() - bits.untouched_bytes(), WHAT)?;
+        if frequencies.iter().map(|&frequency| u32::from(frequency)).sum::<u32>() != TOTAL {
+            return Err(DecodeError::Corrupt { what: "frequencies do not add up to 4096" });
+        }
+        Ok(Self(frequencies))
+    }
+
+    fn cumulative(&self) -> [u32; 256] {
+        let mut sum = 0;
+        self.0.map(|frequency| {
+            let start = sum;
+            sum += u32::from(frequency);
+            start
+        })
+    }
+}
+
+/// What each of the 4096 slots decodes to: symbol, distance from the symbol's first slot, frequency less one, packed
+/// from the lowest bit as 8, 12 and 12 bits.
+#[derive(Debug, Clone)]
+pub(crate) struct DecodeTable(Box<[u32; TOTAL as usize]>);
+
+impl DecodeTable {
+    pub(crate) fn new(frequencies: &Frequencies) -> Self {
+        let mut slots = Box::new([0u32; TOTAL as usize]);
+        let mut rest = slots.iter_mut();
+        for (symbol, &frequency) in frequencies.0.iter().enumerate() {
+            for (distance, slot) in rest.by_ref().take(usize::from(frequency)).enumerate() {
+                *slot = symbol as u32 | (distance as u32) << 8 | (u32::from(frequency) - 1) << 20;
+            }
+        }
+        Self(slots)
+    }
+}
+
+/// Codes `symbols`; the even ones with the first table, the odd ones with the second.
+///
+/// Every symbol must have a frequency in its table.
+pub(crate) fn encode(symbols: &[u8], tables: [&Frequencies; 2]) -> Vec<u8> {
+    if symbols.is_empty() {
+        return Vec::new();
+    }
+    let ways = if symbols.len() < WAYS_MIN_SYMBOLS { 1 } else { WAYS };
+    let starts = tables.map(Frequencies::cumulative);
+    let mut states = [LOWER; WAYS];
+    let mut words = Vec::<u16>::with_capacity(symbols.len() / 2 + 2 * ways);
+    for (index, &symbol) in symbols.iter().enumerate().rev() {
+        let state = &mut states[index % ways];
+        let frequency = u32::from(tables[index % 2].0[usize::from(symbol)]);
+        let start = starts[index % 2][usize::from(symbol)];
+        if u64::from(*state) >= u64::from(frequency) << (32 - PRECISION) {
+            words.push(*state as u16);
+            *state >>= 16;
+        }
+        *state = (*state / frequency << PRECISION) + *state % frequency + start;
+    }
+    let mut bytes = Vec::with_capacity(2 * words.len() + 4 * ways);
+    states[..ways].iter().for_each(|state| bytes.extend_from_slice(&state.to_le_bytes()));
+    words.iter().rev().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+    bytes
+}
+
+/// A sink of symbols in blocks of eight, and one by one at the end.
+pub(crate) trait Sink {
+    /// Takes the next eight symbols; false where they contradict the format.
+    fn block(&mut self, symbols: [u8; WAYS]) -> bool;
+    /// Takes the symbol with this number; false where it contradicts the format.
+    fn one(&mut self, index: usize, symbol: u8) -> bool;
+}
+
+/// Decodes `count` symbols that [`encode`] wrote into `sink`.
+///
+/// # Errors
+/// Where the stream is too short, is too long by anything but zero bytes, or does not end in the initial state.
+pub(crate) fn decode(
+    stream: &[u8],
+    count: usize,
+    tables: [&DecodeTable; 2],
+    sink: &mut impl Sink,
+) -> Result<(), DecodeError> {
+    let mut reader = Reader::new(stream);
+    if count > 0 {
+        if count < WAYS_MIN_SYMBOLS {
+            decode_ways::<1>(&mut reader, count, tables, sink)?;
+        } else {
+            decode_ways::<WAYS>(&mut reader, count, tables, sink)?;
+        }
+    }
+    if reader.take_all().iter().any(|&byte| byte != 0) {
+        return Err(DecodeError::Corrupt { what: "a stream goes on behind its last symbol" });
+    }
+    Ok(())
+}
+
+fn decode_ways<const N: usize>(
+    reader: &mut Reader<'_>,
+    count: usize,
+    tables: [&DecodeTable; 2],
+    sink: &mut impl Sink,
+) -> Result<(), DecodeError> {
+    const REFUSED: DecodeError = DecodeError::Corrupt { what: "decoded symbols do not fit their plane" };
+    const WHAT: &str = "a stream of symbols";
+    let mut states = [0u32; N];
+    for state in &mut states {
+        let bytes = reader.take(4, WHAT)?;
+        *state = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+    let bytes = reader.take_all();
+    let mut decoded = 0;
+    let mut position = 0;
+    if N == WAYS {
+        let tables = tables.map(|table| &*table.0);
+        while count - decoded >= WAYS
+            && let Some(window) = bytes.get(position..).and_then(|rest| rest.first_chunk::<{ 2 * WAYS }>())
+        {
+            let mut symbols = [0u8; WAYS];
+            let mut word = 0;
+            for lane in 0..WAYS {
+                let state = &mut states[lane % N];
+                let entry = tables[lane % 2][(*state & SLOT_MASK) as usize];
+                symbols[lane] = entry as u8;
+                let next = ((entry >> 20) + 1).wrapping_mul(*state >> PRECISION).wrapping_add(entry >> 8 & SLOT_MASK);
+                // At most seven words were read before this one: the mask tells the compiler so.
+                let at = 2 * (word & (WAYS - 1));
+                let refilled = next << 16 | u32::from(u16::from_le_bytes([window[at], window[at + 1]]));
+                let low = next < LOWER;
+                *state = if low { refilled } else { next };
+                word += usize::from(low);
+            }
+            position += 2 * word;
+            decoded += WAYS;
+            if !sink.block(symbols) {
+                return Err(REFUSED);
+            }
+        }
+    }
+    *reader = Reader::new(bytes.get(position..).unwrap_or(&[]));
+    for index in decoded..count {
+        let state = &mut states[index % N];
+        let entry = tables[index % 2].0[(*state & SLOT_MASK) as usize];
+        *state = ((entry >> 20) + 1).wrapping_mul(*state >> PRECISION).wrapping_add(entry >> 8 & SLOT_MASK);
+        if *state < LOWER {
+            let word = reader.take(2, WHAT)?;
+            *state = *state << 16 | u32::from(u16::from_le_bytes([word[0], word[1]]));
+        }
+        if !sink.one(index, entry as u8) {
+            return Err(REFUSED);
+        }
+    }
+    if states.iter().any(|&state| state != LOWER) {
+        return Err(DecodeError::Corrupt { what: "a stream of symbols does not end in the initial state" });
+    }
+    Ok(())
+}
