@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use onnx_dcomp_forms::{Form, Values};
-use onnx_dcomp_proto::{GraphProto, ModelProto, TensorProto};
+use onnx_dcomp_proto::{GraphProto, ModelProto, TensorProto, UnknownField};
 use sha2::{Digest, Sha256};
 
 use crate::{IrError, Role, Scope, Weight, WeightId, graph, mapped, marker, read, tensors};
@@ -61,6 +61,12 @@ impl Model {
     /// The file that the model was read from.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// The fields of the file that our description of ONNX does not know. They cannot be kept: whoever writes the
+    /// model says so. Looks through the whole file, payloads excluded.
+    pub fn unknown_fields(&self) -> Vec<UnknownField> {
+        onnx_dcomp_proto::unknown_fields(self.source.bytes())
     }
 
     /// The main graph; empty where a pass has taken it out.
