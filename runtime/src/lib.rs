@@ -1,1 +1,17 @@
-//! The custom operators for tract and onnxruntime, and the kernels that compute on compressed weights
+//! The custom operators that let a runtime read packed weights.
+//!
+//! A packed model holds nodes `ai.dcomp::DcompDecode`: one constant `uint8` tensor in, the payload; the weights that the
+//! payload holds out, in its order. Shapes and types come from the payload itself.
+//!
+//! | module | what |
+//! |---|---|
+//! | `tract` (feature `tract`) | the operator for tract: decoded once, at load, to constants |
+
+#[cfg(feature = "tract")]
+pub mod tract;
+
+/// Type of the operator that turns a payload into weights; a word of its own, since tract knows operators by it alone.
+pub const DECODE_OPERATOR: &str = "DcompDecode";
+
+/// Domain of our operators.
+pub const DOMAIN: &str = "ai.dcomp";

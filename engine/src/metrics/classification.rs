@@ -1,0 +1,125 @@
+//! One class for each sample.
+
+use serde::Serialize;
+
+use super::{Both, argmax, percent};
+
+/// Accumulates predictions of an original and of its compressed form.
+#[derive(Debug, Clone)]
+pub struct Classification {
+    classes: usize,
+    samples: u64,
+    labelled: u64,
+    agreeing: u64,
+    top1: [u64; 2],
+    top5: [u64; 2],
+    /// For each class the samples that have it, and those that each side finds.
+    recall: Vec<[u64; 3]>,
+    /// Rows are labels, columns predictions of the compressed form; only kept where it stays small.
+    confusion: Vec<u64>,
+}
+
+/// The largest number of classes for which the confusion matrix is kept.
+const CONFUSION_CLASSES: usize = 100;
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassificationReport {
+    /// Samples in all.
+    pub samples: u64,
+    /// Samples with a label.
+    pub labelled: u64,
+    /// Samples of which both sides say the same class, in percent of all.
+    pub agreement_percent: f64,
+    /// Labelled samples whose largest output is the label, in percent; none where nothing is labelled.
+    pub top1_percent: Option<Both>,
+    /// Labelled samples whose label is among the five largest outputs, in percent; none for fewer than six classes.
+    pub top5_percent: Option<Both>,
+    /// Each class that occurs among the labels.
+    pub classes: Vec<ClassRecall>,
+    /// Predictions of the compressed form (columns) for each label (rows), for up to 100 classes; else empty.
+    pub confusion: Vec<Vec<u64>>,
+}
+
+/// How much of a class is found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassRecall {
+    /// The class.
+    pub class: usize,
+    /// Labelled samples that have it.
+    pub samples: u64,
+    /// Those that are found, in percent.
+    pub recall_percent: Both,
+}
+
+impl Classification {
+    /// Nothing measured yet, for a model of `classes` outputs.
+    pub fn new(classes: usize) -> Self {
+        let confusion = if classes <= CONFUSION_CLASSES { vec![0; classes * classes] } else { Vec::new() };
+        let recall = vec![[0; 3]; classes];
+        Self { classes, samples: 0, labelled: 0, agreeing: 0, top1: [0; 2], top5: [0; 2], recall, confusion }
+    }
+
+    /// Adds one sample: the outputs of both sides, and the label if there is one.
+    ///
+    /// A label that is no class counts as found by neither.
+    pub fn add(&mut self, original: &[f32], compressed: &[f32], label: Option<usize>) {
+        let predictions = [argmax(original), argmax(compressed)];
+        self.samples += 1;
+        self.agreeing += u64::from(predictions[0] == predictions[1]);
+        let Some(label) = label else { return };
+        self.labelled += 1;
+        for (side, outputs) in [original, compressed].into_iter().enumerate() {
+            let found = predictions[side] == label;
+            self.top1[side] += u64::from(found);
+            self.top5[side] += u64::from(rank(outputs, label).is_some_and(|rank| rank < 5));
+            if let Some(counts) = self.recall.get_mut(label) {
+                counts[1 + side] += u64::from(found);
+            }
+        }
+        if let Some(counts) = self.recall.get_mut(label) {
+            counts[0] += 1;
+            if let Some(cell) = self.confusion.get_mut(label * self.classes + predictions[1]) {
+                *cell += 1;
+            }
+        }
+    }
+
+    /// The numbers so far.
+    pub fn report(&self) -> ClassificationReport {
+        let both = |counts: [u64; 2]| Both {
+            original: percent(counts[0], self.labelled),
+            compressed: percent(counts[1], self.labelled),
+        };
+        let occurring = self.recall.iter().enumerate().filter(|(_, counts)| counts[0] > 0);
+        let classes = occurring.map(|(class, counts)| ClassRecall {
+            class,
+            samples: counts[0],
+            recall_percent: Both { original: percent(counts[1], counts[0]), compressed: percent(counts[2], counts[0]) },
+        });
+        let labelled = self.labelled > 0;
+        ClassificationReport {
+            samples: self.samples,
+            labelled: self.labelled,
+            agreement_percent: percent(self.agreeing, self.samples),
+            top1_percent: labelled.then(|| both(self.top1)),
+            top5_percent: (labelled && self.classes > 5).then(|| both(self.top5)),
+            classes: classes.collect(),
+            confusion: if labelled {
+                self.confusion.chunks(self.classes.max(1)).map(<[u64]>::to_vec).collect()
+            } else {
+                Vec::new()
+            },
+        }
+    }
+}
+
+/// How many outputs come before that of `label`; of equal ones the first comes first.
+fn rank(outputs: &[f32], label: usize) -> Option<usize> {
+    let own = *outputs.get(label)?;
+    if own.is_nan() {
+        return None;
+    }
+    let before = |&(index, &value): &(usize, &f32)| value > own || (value == own && index < label);
+    Some(outputs.iter().enumerate().filter(before).count())
+}

@@ -1,0 +1,472 @@
+//! An original and its compressed form over a data set; one model in two runtimes.
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::backend::Session;
+use crate::dataset::{Dataset, Label, Sample};
+use crate::error::{EngineError, shape_text};
+use crate::metrics::classification::{Classification, ClassificationReport};
+use crate::metrics::fidelity::{Fidelity, FidelityReport};
+use crate::metrics::segmentation::{ClassMap, Segmentation, SegmentationReport};
+use crate::metrics::{argmax, percent};
+use crate::preprocess::{Layout, Preprocess, Task};
+use crate::tensor::{Dimension, ElementType, Tensor};
+
+/// How samples run.
+#[derive(Debug, Clone)]
+pub struct ValidateOptions {
+    /// Samples that run together, from 1, where the model's first axis is open. Default: 64. Large samples run in
+    /// smaller batches.
+    pub batch: usize,
+}
+
+impl Default for ValidateOptions {
+    fn default() -> Self {
+        Self { batch: 64 }
+    }
+}
+
+/// Elements of one input that a batch may hold: beyond this, batches cost memory and gain nothing.
+const BATCH_ELEMENTS: usize = 1 << 20;
+
+/// What a comparison of an original with its compressed form found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Validation {
+    /// Samples.
+    pub samples: usize,
+    /// Samples with a label.
+    pub labelled: usize,
+    /// What the output means.
+    pub task: Task,
+    /// How far the compressed form's numbers are from the original's, for each output.
+    pub outputs: Vec<OutputFidelity>,
+    /// Where the task is classification.
+    pub classification: Option<ClassificationReport>,
+    /// Where the task is segmentation.
+    pub segmentation: Option<SegmentationReport>,
+    /// How far each side is from the outputs that the data set expects, where it has any.
+    pub expected: Option<Expected>,
+    /// What was assumed because nothing said it.
+    pub notes: Vec<String>,
+}
+
+/// Fidelity of one output.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OutputFidelity {
+    /// Name of the output.
+    pub name: String,
+    /// The numbers.
+    #[serde(flatten)]
+    pub fidelity: FidelityReport,
+}
+
+/// Distance from the outputs that a data set expects.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Expected {
+    /// Of the original.
+    pub original: FidelityReport,
+    /// Of the compressed form.
+    pub compressed: FidelityReport,
+}
+
+/// The number that a bound is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Drop {
+    /// How much was lost, in percentage points; negative where the compressed form is better.
+    pub points: f64,
+    /// What was counted.
+    pub metric: DropMetric,
+}
+
+/// What a [`Drop`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropMetric {
+    /// Top-1 of the original minus that of the compressed form.
+    Top1,
+    /// mIoU of the original minus that of the compressed form.
+    MeanIou,
+    /// 100 minus the agreement of both sides' classes: nothing was labelled.
+    Agreement,
+    /// 100 minus the agreement of both sides' pixels: nothing was labelled.
+    PixelAgreement,
+    /// The largest relative error of an output, in percent: the outputs are no classes.
+    RelativeError,
+}
+
+impl DropMetric {
+    /// What tables call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Top1 => "top-1",
+            Self::MeanIou => "mIoU",
+            Self::Agreement => "agreement",
+            Self::PixelAgreement => "pixel agreement",
+            Self::RelativeError => "relative error",
+        }
+    }
+}
+
+impl Validation {
+    /// What was lost, by the metric that fits the task and the labels.
+    pub fn drop(&self) -> Drop {
+        let drop = |points, metric| Drop { points, metric };
+        if let Some(report) = &self.classification {
+            return match report.top1_percent {
+                Some(top1) => drop(top1.drop(), DropMetric::Top1),
+                None => drop(100.0 - report.agreement_percent, DropMetric::Agreement),
+            };
+        }
+        if let Some(report) = &self.segmentation {
+            return match report.mean_iou_percent {
+                Some(iou) => drop(iou.drop(), DropMetric::MeanIou),
+                None => drop(100.0 - report.pixel_agreement_percent, DropMetric::PixelAgreement),
+            };
+        }
+        let worst = self.outputs.iter().map(|output| match output.fidelity.non_finite_mismatches {
+            0 => output.fidelity.relative_error,
+            _ => f64::INFINITY,
+        });
+        drop(100.0 * worst.fold(0.0, f64::max), DropMetric::RelativeError)
+    }
+
+    /// The points of [`Validation::drop`].
+    pub fn drop_points(&self) -> f64 {
+        self.drop().points
+    }
+}
+
+/// Runs both sides on every sample of `data` and compares them.
+///
+/// The two sides run at the same time on two threads where the global thread pool has them; the result does not depend
+/// on it. `progress` hears of samples done and samples in all.
+///
+/// # Errors
+/// Whatever reading or running a sample meets; [`EngineError::ModelsDiffer`] where the sides give different outputs, and
+/// [`EngineError::LabelRange`] where a label is no class.
+pub fn validate(
+    original: &mut dyn Session,
+    compressed: &mut dyn Session,
+    data: &dyn Dataset,
+    preprocess: &Preprocess,
+    options: &ValidateOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Validation, EngineError> {
+    let mut tally = Tally::new(preprocess, original);
+    run_pairs(original, compressed, data, options, progress, &mut |sample, sides| tally.add(sample, sides))?;
+    let mut notes = preprocess.notes.clone();
+    if data.images() {
+        notes.extend(preprocess.image_notes.iter().cloned());
+    }
+    Ok(tally.report(notes))
+}
+
+/// What a comparison of two runtimes on one model found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RuntimeAgreement {
+    /// Names of the two runtimes.
+    pub runtimes: [String; 2],
+    /// Samples.
+    pub samples: usize,
+    /// How far the second runtime's numbers are from the first's, over all outputs.
+    pub fidelity: FidelityReport,
+    /// Samples (or pixels, in segmentation) of which both say the same class, in percent; none for other tasks.
+    pub agreement_percent: Option<f64>,
+}
+
+impl RuntimeAgreement {
+    /// Whether the runtimes agree as far as different orders of summation allow: within a relative error of 1e-3, and in
+    /// at least 99.9 % of the classes.
+    pub fn agrees(&self) -> bool {
+        self.fidelity.non_finite_mismatches == 0
+            && self.fidelity.relative_error <= 1e-3
+            && self.agreement_percent.is_none_or(|percent| percent >= 99.9)
+    }
+}
+
+/// Runs one model in two runtimes on every sample of `data` and compares them.
+///
+/// # Errors
+/// As [`validate`].
+pub fn runtimes_agree(
+    first: &mut dyn Session,
+    second: &mut dyn Session,
+    data: &dyn Dataset,
+    preprocess: &Preprocess,
+    options: &ValidateOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<RuntimeAgreement, EngineError> {
+    let runtimes = [first.runtime().name().to_owned(), second.runtime().name().to_owned()];
+    let mut fidelity = Fidelity::default();
+    let (mut same, mut all, mut samples) = (0u64, 0u64, 0);
+    run_pairs(first, second, data, options, progress, &mut |_, sides| {
+        samples += 1;
+        for (a, b) in sides[0].iter().zip(&sides[1]) {
+            fidelity.add(&a.to_f32(), &b.to_f32());
+        }
+        let classes = |outputs: &[Tensor]| predicted(outputs.get(preprocess.output)?, preprocess);
+        if let (Some(a), Some(b)) = (classes(&sides[0]), classes(&sides[1])) {
+            all += a.len() as u64;
+            same += a.iter().zip(&b).filter(|(a, b)| a == b).count() as u64;
+        }
+        Ok(())
+    })?;
+    let agreement_percent = (all > 0).then(|| percent(same, all));
+    Ok(RuntimeAgreement { runtimes, samples, fidelity: fidelity.report(), agreement_percent })
+}
+
+fn predicted(output: &Tensor, preprocess: &Preprocess) -> Option<Vec<u16>> {
+    match preprocess.task {
+        Task::Classification => Some(vec![argmax(&output.to_f32()) as u16]),
+        Task::Segmentation => class_map(output, preprocess).map(|map| map.classes),
+        Task::Other => None,
+    }
+}
+
+/// The class of each pixel in the output of one sample.
+fn class_map(output: &Tensor, preprocess: &Preprocess) -> Option<ClassMap> {
+    let values = output.to_f32();
+    let interleaved = preprocess.image.as_ref().is_some_and(|(_, format)| format.layout == Layout::Nhwc);
+    match *output.shape() {
+        // A model that ends with its own argmax gives classes.
+        [1, 1, height, width] | [1, height, width] | [1, height, width, 1] if !output.element().is_float() => {
+            Some(ClassMap { height, width, classes: values.iter().map(|&class| class as u16).collect() })
+        }
+        [1, height, width, channels] if interleaved => {
+            Some(ClassMap::from_interleaved(&values, channels, height, width))
+        }
+        [1, channels, height, width] => Some(ClassMap::from_planes(&values, channels, height, width)),
+        _ => None,
+    }
+}
+
+/// Everything that [`validate`] accumulates.
+struct Tally<'a> {
+    preprocess: &'a Preprocess,
+    names: Vec<String>,
+    samples: usize,
+    labelled: usize,
+    outputs: Vec<Fidelity>,
+    classification: Option<Classification>,
+    segmentation: Option<Segmentation>,
+    expected: Option<[Fidelity; 2]>,
+}
+
+impl<'a> Tally<'a> {
+    fn new(preprocess: &'a Preprocess, original: &dyn Session) -> Self {
+        let names: Vec<String> = original.outputs().iter().map(|info| info.name.clone()).collect();
+        let outputs = vec![Fidelity::default(); names.len()];
+        Self {
+            preprocess,
+            names,
+            samples: 0,
+            labelled: 0,
+            outputs,
+            classification: None,
+            segmentation: None,
+            expected: None,
+        }
+    }
+
+    fn add(&mut self, sample: &Sample, sides: &[Vec<Tensor>; 2]) -> Result<(), EngineError> {
+        self.samples += 1;
+        self.labelled += usize::from(!matches!(sample.label, Label::None));
+        for ((fidelity, a), b) in self.outputs.iter_mut().zip(&sides[0]).zip(&sides[1]) {
+            fidelity.add(&a.to_f32(), &b.to_f32());
+        }
+        if let Label::Outputs(expected) = &sample.label {
+            let fidelities = self.expected.get_or_insert_default();
+            for (fidelity, outputs) in fidelities.iter_mut().zip(sides) {
+                for (expected, found) in expected.iter().zip(outputs) {
+                    fidelity.add(&expected.to_f32(), &found.to_f32());
+                }
+            }
+        }
+        let index = self.preprocess.output;
+        let (Some(original), Some(compressed)) = (sides[0].get(index), sides[1].get(index)) else { return Ok(()) };
+        match self.preprocess.task {
+            Task::Classification => self.add_classes(sample, original, compressed),
+            Task::Segmentation => self.add_pixels(sample, original, compressed),
+            Task::Other => Ok(()),
+        }
+    }
+
+    fn add_classes(&mut self, sample: &Sample, original: &Tensor, compressed: &Tensor) -> Result<(), EngineError> {
+        let classes = original.len();
+        let label = match sample.label {
+            Label::Class(label) if label >= self.preprocess.classes.unwrap_or(classes) => {
+                return Err(self.out_of_range(sample, label, self.preprocess.classes.unwrap_or(classes)));
+            }
+            Label::Class(label) => Some(label).filter(|&label| self.preprocess.ignore != Some(label)),
+            _ => None,
+        };
+        let tally = self.classification.get_or_insert_with(|| Classification::new(classes));
+        tally.add(&original.to_f32(), &compressed.to_f32(), label);
+        Ok(())
+    }
+
+    fn add_pixels(&mut self, sample: &Sample, original: &Tensor, compressed: &Tensor) -> Result<(), EngineError> {
+        let maps = class_map(original, self.preprocess).zip(class_map(compressed, self.preprocess));
+        let (original_map, compressed_map) = maps.ok_or_else(|| EngineError::Preprocess {
+            origin: "preprocessing".to_owned(),
+            reason: format!(
+                "the task is segmentation, but output `{}` has shape {} for one sample; expected 1 x classes x height x \
+                 width; set `task` or `name` under `[output]`",
+                self.names.get(self.preprocess.output).map_or("", String::as_str),
+                shape_text(original.shape())
+            ),
+        })?;
+        let labels = match &sample.label {
+            Label::Pixels(labels) => Some(labels),
+            _ => None,
+        };
+        // Integer outputs are classes already, and say nothing of how many there are.
+        let channels = match original.element() {
+            ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::BF16 => {
+                original.len() / original_map.classes.len().max(1)
+            }
+            _ => 256,
+        };
+        let classes = self.preprocess.classes.unwrap_or(channels);
+        let ignore = self.preprocess.ignore;
+        let tally = self.segmentation.get_or_insert_with(|| Segmentation::new(classes, ignore));
+        tally.add([&original_map, &compressed_map], labels).map_err(|label| self.out_of_range(sample, label, classes))
+    }
+
+    fn out_of_range(&self, sample: &Sample, label: usize, classes: usize) -> EngineError {
+        EngineError::LabelRange { sample: sample.name.clone(), label, classes }
+    }
+
+    fn report(self, notes: Vec<String>) -> Validation {
+        let outputs = self.names.into_iter().zip(&self.outputs);
+        Validation {
+            samples: self.samples,
+            labelled: self.labelled,
+            task: self.preprocess.task,
+            outputs: outputs.map(|(name, fidelity)| OutputFidelity { name, fidelity: fidelity.report() }).collect(),
+            classification: self.classification.map(|tally| tally.report()),
+            segmentation: self.segmentation.map(|tally| tally.report()),
+            expected: self.expected.map(|[original, compressed]| Expected {
+                original: original.report(),
+                compressed: compressed.report(),
+            }),
+            notes,
+        }
+    }
+}
+
+/// Runs both sides on every sample, batch by batch, and hands each sample to `each` with both sides' outputs, in order.
+fn run_pairs(
+    first: &mut dyn Session,
+    second: &mut dyn Session,
+    data: &dyn Dataset,
+    options: &ValidateOptions,
+    progress: &mut dyn FnMut(usize, usize),
+    each: &mut dyn FnMut(&Sample, &[Vec<Tensor>; 2]) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let order = input_order(first, second)?;
+    let total = data.len();
+    progress(0, total);
+    let mut done = 0;
+    while done < total {
+        let head = data.sample(done)?;
+        let size = batch_size(first, second, &head, options).min(total - done);
+        let rest: Vec<Sample> =
+            (done + 1..done + size).into_par_iter().map(|index| data.sample(index)).collect::<Result<_, _>>()?;
+        let mut samples = Vec::with_capacity(size);
+        samples.push(head);
+        samples.extend(rest);
+        // Images that keep their own size run together only with their equals.
+        for group in samples.chunk_by(|a, b| shapes(a).eq(shapes(b))) {
+            let inputs = stack(group, first)?;
+            let reordered: Vec<Tensor> = order.iter().filter_map(|&index| inputs.get(index).cloned()).collect();
+            let (a, b) = rayon::join(|| first.run(&inputs), || second.run(&reordered));
+            let sides = [a?, b?];
+            check_outputs(&sides)?;
+            for (position, sample) in group.iter().enumerate() {
+                let single =
+                    |outputs: &[Tensor]| outputs.iter().map(|output| unstack(output, group, position)).collect();
+                each(sample, &[single(&sides[0]), single(&sides[1])])?;
+            }
+        }
+        done += size;
+        progress(done, total);
+    }
+    Ok(())
+}
+
+fn shapes(sample: &Sample) -> impl Iterator<Item = &[usize]> {
+    sample.inputs.iter().map(Tensor::shape)
+}
+
+/// For each input of `second` the input of `first` that has its name, or its place.
+fn input_order(first: &dyn Session, second: &dyn Session) -> Result<Vec<usize>, EngineError> {
+    let (ours, theirs) = (first.inputs(), second.inputs());
+    if ours.len() != theirs.len() {
+        return Err(EngineError::ModelsDiffer(format!("they take {} and {} inputs", ours.len(), theirs.len())));
+    }
+    if first.outputs().len() != second.outputs().len() {
+        let (a, b) = (first.outputs().len(), second.outputs().len());
+        return Err(EngineError::ModelsDiffer(format!("they give {a} and {b} outputs")));
+    }
+    let place = |(index, info): (usize, &crate::tensor::TensorInfo)| {
+        ours.iter().position(|our| our.name == info.name).unwrap_or(index)
+    };
+    Ok(theirs.iter().enumerate().map(place).collect())
+}
+
+/// How many samples of the kind of `head` run together.
+fn batch_size(first: &dyn Session, second: &dyn Session, head: &Sample, options: &ValidateOptions) -> usize {
+    let open_axis = |session: &dyn Session| {
+        let open = |shape: &Vec<Dimension>| matches!(shape.first(), Some(Dimension::Dynamic(_)));
+        let infos = session.inputs().iter().chain(session.outputs());
+        infos.map(|info| info.shape.as_ref()).all(|shape| shape.is_some_and(open))
+    };
+    // A fixed batch is filled up with copies, which costs a whole run for each sample but works for any model.
+    if !head.batches || !open_axis(first) || !open_axis(second) {
+        return 1;
+    }
+    let largest = head.inputs.iter().map(Tensor::len).max().unwrap_or(1).max(1);
+    options.batch.min(BATCH_ELEMENTS / largest).max(1)
+}
+
+/// The samples' inputs one after the other; copies of the last one fill a batch whose size the model fixes.
+fn stack(group: &[Sample], session: &dyn Session) -> Result<Vec<Tensor>, EngineError> {
+    let of_input = |(index, info): (usize, &crate::tensor::TensorInfo)| {
+        let mut parts: Vec<&Tensor> = group.iter().filter_map(|sample| sample.inputs.get(index)).collect();
+        if let ([only], Some(fixed)) = (parts.as_slice(), batch_axis(info))
+            && only.shape().first() == Some(&1)
+        {
+            parts = vec![*only; fixed.max(1)];
+        }
+        match parts.as_slice() {
+            [only] => Ok((*only).clone()),
+            several => Tensor::concatenate(several),
+        }
+    };
+    session.inputs().iter().enumerate().map(of_input).collect()
+}
+
+fn batch_axis(info: &crate::tensor::TensorInfo) -> Option<usize> {
+    info.shape.as_ref().and_then(|shape| shape.first()).and_then(Dimension::fixed)
+}
+
+/// The part of a batch's output that belongs to the sample at `position`.
+fn unstack(output: &Tensor, group: &[Sample], position: usize) -> Tensor {
+    match group {
+        [sample] if !sample.batches => output.clone(),
+        _ => output.rows(position, position + 1),
+    }
+}
+
+fn check_outputs(sides: &[Vec<Tensor>; 2]) -> Result<(), EngineError> {
+    match sides[0].iter().zip(&sides[1]).enumerate().find(|(_, (a, b))| a.shape() != b.shape()) {
+        Some((index, (a, b))) => Err(EngineError::ModelsDiffer(format!(
+            "output {index} has shape {} in one and {} in the other",
+            shape_text(a.shape()),
+            shape_text(b.shape())
+        ))),
+        None => Ok(()),
+    }
+}
