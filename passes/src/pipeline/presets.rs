@@ -1,0 +1,37 @@
+//! Pipelines with a name.
+
+/// A pipeline with a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preset {
+    /// The name.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub summary: &'static str,
+    /// The publication that it follows.
+    pub source: &'static str,
+    /// The passes.
+    pub pipeline: &'static str,
+}
+
+/// The pipelines with names. `auto` is not among them: it is put together for each model.
+pub const PRESETS: &[Preset] = &[
+    Preset {
+        name: "deep-compression",
+        summary: "prune, share, Huffman: the published stages, without their retraining and therefore pruned less",
+        source: "Han, Mao and Dally, Deep Compression, 2016",
+        pipeline: "fold, strip, prune(sparsity=0.5), share(clusters=32, init=linear), pack(coder=huffman), lower",
+    },
+    Preset {
+        name: "lossless",
+        summary: "no value changes: only the graph and the coding do",
+        source: "",
+        pipeline: "recognise, pack(coder=small), lower",
+    },
+];
+
+impl Preset {
+    /// The preset `name`; `None` where there is no such preset.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        PRESETS.iter().find(|preset| preset.name == name)
+    }
+}
