@@ -101,7 +101,7 @@ pub(crate) fn assign(proto: &ModelProto, table: &mut [Weight]) {
         let Some(weight) = table.get_mut(id.index()) else { continue };
         let mut uses = Uses { bodies: &bodies, shape: &weight.shape, found: Vec::new(), left: MAX_USES };
         let axes: Vec<usize> = (0..weight.shape.len()).collect();
-        uses.follow(name, body, &axes, MAX_DEPTH);
+        uses.follow(name, body, &View { axes, rounded: false }, MAX_DEPTH);
         let quantized = uses.found.iter().find(|found| found.role == Role::Quantized);
         let known = quantized.or_else(|| uses.found.iter().find(|found| found.role != Role::Other));
         if let Some(found) = known.or(uses.found.first()) {
@@ -196,6 +196,14 @@ struct Use<'a> {
     operator: &'a str,
 }
 
+/// What a value has to do with the stored weight.
+struct View {
+    /// Which axis of the weight each axis of the value is.
+    axes: Vec<usize>,
+    /// Whether the graph itself rounds the weight to integers on the way.
+    rounded: bool,
+}
+
 struct Uses<'a> {
     bodies: &'a Bodies<'a>,
     /// Shape of the stored weight.
@@ -205,8 +213,8 @@ struct Uses<'a> {
 }
 
 impl<'a> Uses<'a> {
-    /// Collects the uses of `name`, a value whose axis `i` is axis `axes[i]` of the weight.
-    fn follow(&mut self, name: &str, body: usize, axes: &[usize], depth: usize) {
+    /// Collects the uses of `name`, a value that `view` ties to the weight.
+    fn follow(&mut self, name: &str, body: usize, view: &View, depth: usize) {
         let bodies = self.bodies;
         for reader in bodies.list[body].readers.get(name).map(Vec::as_slice).unwrap_or_default() {
             if self.left == 0 || depth == 0 {
@@ -217,22 +225,23 @@ impl<'a> Uses<'a> {
             let key = (node.domain(), node.op_type(), node.overload());
             if let Some((inner, function)) = bodies.functions.get(&key) {
                 if let Some(parameter) = function.input.get(reader.input) {
-                    self.follow(parameter, *inner, axes, depth - 1);
+                    self.follow(parameter, *inner, view, depth - 1);
                 }
                 continue;
             }
-            match hands_on(node, reader.input, axes) {
-                Some(axes) => {
-                    if node.op_type() == "DequantizeLinear" {
+            match hands_on(node, reader.input, view) {
+                Some(view) => {
+                    // Integers that the file holds; floats that the graph rounds first may still change.
+                    if node.op_type() == "DequantizeLinear" && !view.rounded {
                         self.found.push(Use { role: Role::Quantized, channel_axis: None, operator: node.op_type() });
                     }
                     if let Some(output) = node.output.first() {
-                        self.follow(output, reader.body, &axes, depth - 1);
+                        self.follow(output, reader.body, &view, depth - 1);
                     }
                 }
                 None => {
                     let (role, axis) = self.role_at(reader);
-                    let channel_axis = axis.and_then(|axis| axis.of(axes));
+                    let channel_axis = axis.and_then(|axis| axis.of(&view.axes));
                     self.found.push(Use { role, channel_axis, operator: node.op_type() });
                 }
             }
@@ -302,26 +311,27 @@ impl Axis {
     }
 }
 
-/// Whether `node` hands its input on with the same elements; then where each axis of the output was in the weight.
-fn hands_on(node: &NodeProto, input: usize, axes: &[usize]) -> Option<Vec<usize>> {
+/// What the output of `node` has to do with the weight, where the node hands its input on, element by element.
+fn hands_on(node: &NodeProto, input: usize, view: &View) -> Option<View> {
     if input != 0 {
         return None;
     }
-    match node.op_type() {
-        "Identity" | "Cast" | "CastLike" | "Dropout" | "QuantizeLinear" | "DequantizeLinear" => Some(axes.to_vec()),
+    let axes = match node.op_type() {
+        "Identity" | "Cast" | "CastLike" | "Dropout" | "QuantizeLinear" | "DequantizeLinear" => view.axes.clone(),
         "Transpose" => {
             let order = node.attribute.iter().find(|attribute| attribute.name() == "perm");
             match order {
-                None => Some(axes.iter().rev().copied().collect()),
-                Some(order) if order.ints.len() == axes.len() => {
-                    let place = |&from: &i64| usize::try_from(from).ok().and_then(|from| axes.get(from).copied());
-                    order.ints.iter().map(place).collect()
+                None => view.axes.iter().rev().copied().collect(),
+                Some(order) if order.ints.len() == view.axes.len() => {
+                    let place = |&from: &i64| usize::try_from(from).ok().and_then(|from| view.axes.get(from).copied());
+                    order.ints.iter().map(place).collect::<Option<_>>()?
                 }
-                Some(_) => None,
+                Some(_) => return None,
             }
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(View { axes, rounded: view.rounded || node.op_type() == "QuantizeLinear" })
 }
 
 /// Operators that compute on quantised numbers, where scales and zero points count too.
