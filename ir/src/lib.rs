@@ -39,7 +39,7 @@ pub mod write;
 
 pub use constant::{Constant, ConstantData};
 pub use error::{IrError, TensorProblem};
-pub use evidence::Evidence;
+pub use evidence::{Evidence, MomentBlock, SecondMoment};
 pub use graph::GraphIndex;
 pub use model::{Model, Source};
 pub use role::Role;
