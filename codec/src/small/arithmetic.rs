@@ -17,7 +17,7 @@ const FLUSH_BYTES: usize = 4;
 /// The models are written once for all three. They hand over the bit that they want to code and go on with the bit
 /// that they are given back: the same one from an encoder, the true one from a decoder, which ignores what it was
 /// handed.
-pub(crate) trait BinaryCoder {
+pub(super) trait BinaryCoder {
     /// Codes `bit`, which is 1 with probability `one / 65536`; `one` is in `1..=65535`.
     fn code(&mut self, bit: bool, one: u32) -> bool;
 
@@ -43,7 +43,7 @@ pub(crate) trait BinaryCoder {
 
 /// Writes bits.
 #[derive(Debug, Clone)]
-pub(crate) struct BitEncoder {
+pub(super) struct BitEncoder {
     low: u64,
     range: u32,
     /// The last byte that left the interval; a carry can still reach it.
@@ -54,7 +54,7 @@ pub(crate) struct BitEncoder {
 }
 
 impl BitEncoder {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { low: 0, range: u32::MAX, held: None, pending: 0, bytes: Vec::new() }
     }
 
@@ -74,7 +74,7 @@ impl BitEncoder {
     }
 
     /// Ends the stream: picks the number in the interval that ends in the most zeros, and leaves those out.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    pub(super) fn finish(mut self) -> Vec<u8> {
         let last = self.low + u64::from(self.range) - 1;
         for zeros in (0..32).rev() {
             let mask = (1u64 << zeros) - 1;
@@ -131,7 +131,7 @@ impl BinaryCoder for BitEncoder {
 
 /// Reads bits.
 #[derive(Debug, Clone)]
-pub(crate) struct BitDecoder<'a> {
+pub(super) struct BitDecoder<'a> {
     bytes: &'a [u8],
     next: usize,
     code: u32,
@@ -139,7 +139,7 @@ pub(crate) struct BitDecoder<'a> {
 }
 
 impl<'a> BitDecoder<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
         let mut decoder = Self { bytes, next: 0, code: 0, range: u32::MAX };
         for _ in 0..FLUSH_BYTES {
             decoder.shift();
@@ -194,8 +194,8 @@ impl BinaryCoder for BitDecoder<'_> {
 
 /// Adds up what bits would cost, and writes nothing.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct BitCounter {
-    pub(crate) bits: f64,
+pub(super) struct BitCounter {
+    pub(super) bits: f64,
 }
 
 impl BinaryCoder for BitCounter {

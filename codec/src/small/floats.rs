@@ -82,7 +82,14 @@ impl FloatModel {
         Values::new(self.dtype, bytes).map_err(|_| DecodeError::Corrupt { what: "numbers of a broken size" })
     }
 
-    fn exponent<C: BinaryCoder>(&mut self, coder: &mut C, bits: u32, last: usize, earlier: usize, wanted: usize) -> usize {
+    fn exponent<C: BinaryCoder>(
+        &mut self,
+        coder: &mut C,
+        bits: u32,
+        last: usize,
+        earlier: usize,
+        wanted: usize,
+    ) -> usize {
         let nodes = 1usize << bits;
         let between = (last + earlier) / 2;
         let mut node = 1usize;

@@ -3,37 +3,66 @@
 use onnx_dcomp_forms::{Mask, trellis};
 
 use super::arithmetic::BinaryCoder;
-use super::context::{Neighbours, Scales, half_octaves, octaves};
+use super::context::{Forecast, Forecaster, Neighbours, POINT, half_octaves, octaves};
 use super::model::{COUNT_LIMIT, Slot, direct, mixed};
 use crate::error::DecodeError;
 use crate::layout::Layout;
 
 /// Contexts of a bit that is mixed.
-pub(super) const INPUTS: usize = 6;
+const INPUTS: usize = 6;
 /// Places of the mixed bits of one element: not zero, more than 1, more than 2, and 13 for the length of the rest.
 const BINS: usize = 16;
-/// Numbers that a context can have.
+/// Numbers that a context can have. The first context has twice as many.
 const CONTEXTS: usize = 4096;
+/// Observations that the built-in odds of the first context count for.
+const PRIOR_COUNT: u32 = 2;
 /// Elements between two looks at whether a stream has run out.
-const CHECK_INTERVAL: usize = 4096;
+pub(super) const CHECK_INTERVAL: usize = 4096;
 
-/// What is learnt of levels, over all weights of a payload.
+/// What is learnt of levels, over all weights of a stream.
 pub(super) struct LevelModel {
     slots: Vec<Slot>,
-    weights: Vec<[i32; INPUTS]>,
-    signs: Vec<Slot>,
-    rests: Vec<[Slot; 16]>,
-    average: u32,
+    weights: [[i32; INPUTS]; 2 * BINS],
+    signs: [Slot; 70],
+    sign_weights: [i32; 4],
+    rests: [[Slot; 16]; 16],
+    forecaster: Forecaster,
+    start: u32,
+}
+
+/// What is expected of one element.
+pub(super) struct Outlook {
+    contexts: [usize; INPUTS],
+    odd: usize,
+    signs: [usize; 4],
+    forecast: Forecast,
+    pub(super) expected: u32,
+}
+
+impl Outlook {
+    /// How large the forecast is, `0..=11`, and 12 more where `negative` agrees with it.
+    pub(super) fn agreement(&self, negative: bool) -> usize {
+        self.forecast.strength + if negative == (self.forecast.value < 0) { 12 } else { 0 }
+    }
 }
 
 impl LevelModel {
     pub(super) fn new() -> Self {
+        let mut slots = vec![Slot::NEW; (INPUTS + 1) * CONTEXTS * BINS];
+        for (index, slot) in slots[..2 * CONTEXTS * BINS].iter_mut().enumerate() {
+            let quarter = (index / BINS % CONTEXTS / 24) as u32;
+            let scale = u64::from(4 + quarter % 4) << (quarter / 4) >> 2;
+            let against = 256u64 << (index % BINS).saturating_sub(1);
+            *slot = Slot::with_odds(scale, against, PRIOR_COUNT);
+        }
         Self {
-            slots: vec![Slot::NEW; INPUTS * CONTEXTS * BINS],
-            weights: vec![[13_107; INPUTS]; BINS * 2],
-            signs: vec![Slot::NEW; 27],
-            rests: vec![[Slot::NEW; 16]; 16],
-            average: 1 << 8,
+            slots,
+            weights: [[13_107; INPUTS]; 2 * BINS],
+            signs: [Slot::NEW; 70],
+            sign_weights: [16_000; 4],
+            rests: [[Slot::NEW; 16]; 16],
+            forecaster: Forecaster::new(),
+            start: 1 << POINT,
         }
     }
 
@@ -45,20 +74,22 @@ impl LevelModel {
         layout: &Layout,
         is_trellis: bool,
     ) -> Result<(), DecodeError> {
-        let mut neighbours = Neighbours::new(layout, levels.len(), self.average);
+        let mut neighbours = self.begin(layout, levels.len());
         let mut state = trellis::START;
         for chunk in levels.chunks_mut(CHECK_INTERVAL) {
             for level in chunk {
                 let odd = is_trellis && trellis::is_odd(state);
-                *level = self.element(coder, &neighbours.scales(), usize::from(odd), *level);
+                let mut outlook = self.look(&neighbours, odd);
+                *level = self.level(coder, &mut outlook, *level);
                 if is_trellis {
                     state = trellis::advance(state, *level);
                 }
-                neighbours.push(2 * u32::from(level.unsigned_abs()) - u32::from(odd && *level != 0));
+                let shift = if odd { i32::from(level.signum()) } else { 0 };
+                self.learn(&mut neighbours, &outlook, 2 * i32::from(*level) - shift);
             }
             coder.check()?;
         }
-        self.average = neighbours.average();
+        self.end(&neighbours);
         Ok(())
     }
 
@@ -70,72 +101,119 @@ impl LevelModel {
         layout: &Layout,
         is_set: impl Fn(usize) -> bool,
     ) -> Result<Mask, DecodeError> {
-        let mut neighbours = Neighbours::new(layout, len, self.average);
-        let mut run_out = Ok(());
+        let mut neighbours = self.begin(layout, len);
+        let mut status = Ok(());
         let mask = Mask::from_fn(len, |index| {
-            if run_out.is_err() {
+            if index % CHECK_INTERVAL == 0 && status.is_ok() {
+                status = coder.check();
+            }
+            if status.is_err() {
                 return false;
             }
-            let contexts = contexts(&neighbours.scales(), 0);
-            let bit = self.bin(coder, &contexts, 0, 0, is_set(index));
-            neighbours.push(2 * u32::from(bit));
-            if index % CHECK_INTERVAL == 0 {
-                run_out = coder.check();
-            }
+            let outlook = self.look(&neighbours, false);
+            let bit = self.flag(coder, &outlook, is_set(index));
+            self.learn(&mut neighbours, &outlook, 2 * i32::from(bit));
             bit
         });
-        self.average = neighbours.average();
-        run_out?;
+        self.end(&neighbours);
+        status?;
         coder.check()?;
         Ok(mask)
     }
 
+    /// Before the first element of a weight.
+    pub(super) fn begin(&self, layout: &Layout, len: usize) -> Neighbours {
+        Neighbours::new(layout, len, self.start)
+    }
+
+    /// Behind the last element of a weight.
+    pub(super) fn end(&mut self, neighbours: &Neighbours) {
+        self.start = neighbours.average();
+    }
+
+    /// What is expected of the current element.
     #[inline]
-    pub(super) fn bin<C: BinaryCoder>(
-        &mut self,
-        coder: &mut C,
-        contexts: &[usize; INPUTS],
-        bin: usize,
-        odd: usize,
-        bit: bool,
-    ) -> bool {
-        let at = contexts.map(|context| context * BINS + bin);
-        mixed(coder, &mut self.slots, &at, &mut self.weights[odd * BINS + bin], bit)
+    pub(super) fn look(&self, neighbours: &Neighbours, odd: bool) -> Outlook {
+        let s = neighbours.scales();
+        let forecast = self.forecaster.forecast(neighbours, s.expected);
+        let odd = usize::from(odd);
+        let pair = |a: u32, b: u32| (half_octaves(a).min(31) * 32 + half_octaves(b).min(31)) * 2 + odd;
+        let contexts = [
+            (octaves::<2>(s.expected) * 2 + odd) * 12 + forecast.strength,
+            2 * CONTEXTS + pair(s.row, s.column),
+            3 * CONTEXTS + pair((2 * s.left + s.left2) / 3, s.recent),
+            4 * CONTEXTS + pair(s.place, (s.over + s.before) / 2),
+            5 * CONTEXTS + (s.position * 12 + forecast.strength) * 2 + odd,
+            6 * CONTEXTS + pair(s.all, s.kernel_position),
+        ];
+        Outlook { contexts, odd, signs: neighbours.signs(), forecast, expected: s.expected }
+    }
+
+    /// Goes on to the next element, the current one having been `value`.
+    #[inline]
+    pub(super) fn learn(&mut self, neighbours: &mut Neighbours, outlook: &Outlook, value: i32) {
+        self.forecaster.learn(&outlook.forecast, value);
+        neighbours.push(value);
+    }
+
+    /// Codes whether an element is not zero.
+    #[inline]
+    pub(super) fn flag<C: BinaryCoder>(&mut self, coder: &mut C, outlook: &Outlook, bit: bool) -> bool {
+        self.bin(coder, outlook, 0, bit)
+    }
+
+    /// Codes whether an element is below zero; what follows is coded in the light of it.
+    #[inline]
+    pub(super) fn sign<C: BinaryCoder>(&mut self, coder: &mut C, outlook: &mut Outlook, negative: bool) -> bool {
+        let [left, over, before, above] = outlook.signs;
+        let forecast = 2 * outlook.forecast.strength + usize::from(outlook.forecast.value < 0);
+        let at = [46 + forecast, 1 + left + 3 * over + 9 * before, 28 + above + 3 * before, 37 + left + 3 * over];
+        let negative = mixed(coder, &mut self.signs, &at, &mut self.sign_weights, negative);
+        if negative != (outlook.forecast.value < 0) {
+            outlook.contexts[0] += CONTEXTS;
+            outlook.contexts[4] += 2 * 12 * 64;
+        }
+        negative
     }
 
     #[inline]
-    fn element<C: BinaryCoder>(&mut self, coder: &mut C, scales: &Scales, odd: usize, level: i16) -> i16 {
-        let contexts = contexts(scales, odd);
+    fn bin<C: BinaryCoder>(&mut self, coder: &mut C, outlook: &Outlook, bin: usize, bit: bool) -> bool {
+        let at = outlook.contexts.map(|context| context * BINS + bin);
+        mixed(coder, &mut self.slots, &at, &mut self.weights[outlook.odd * BINS + bin], bit)
+    }
+
+    #[inline]
+    fn level<C: BinaryCoder>(&mut self, coder: &mut C, outlook: &mut Outlook, level: i16) -> i16 {
         let wanted = u32::from(level.unsigned_abs());
-        if !self.bin(coder, &contexts, 0, odd, wanted > 0) {
+        if !self.flag(coder, outlook, wanted > 0) {
             return 0;
         }
-        let negative = direct(coder, &mut self.signs[0], level < 0, COUNT_LIMIT);
+        let negative = self.sign(coder, outlook, level < 0);
         let mut magnitude = 1;
-        while magnitude < 3 && self.bin(coder, &contexts, magnitude as usize, odd, wanted > magnitude) {
+        while magnitude < 3 && self.bin(coder, outlook, magnitude as usize, wanted > magnitude) {
             magnitude += 1;
         }
         if magnitude == 3 {
-            magnitude = 2 + self.rest(coder, &contexts, odd, wanted.wrapping_sub(2));
+            magnitude = 2 + self.rest(coder, outlook, wanted.wrapping_sub(2));
         }
-        let value = if negative { -(magnitude as i32) } else { magnitude as i32 };
-        value.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
+        let level = if negative { -(magnitude as i32) } else { magnitude as i32 };
+        level.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
     }
 
     /// A number from 1: its length in bits, then the bits behind the first.
-    fn rest<C: BinaryCoder>(&mut self, coder: &mut C, contexts: &[usize; INPUTS], odd: usize, wanted: u32) -> u32 {
+    fn rest<C: BinaryCoder>(&mut self, coder: &mut C, outlook: &Outlook, wanted: u32) -> u32 {
         let mut length = 0;
-        while length < 13 && self.bin(coder, contexts, 3 + length, odd, wanted >> (length + 1) != 0) {
+        while length < 13 && self.bin(coder, outlook, 3 + length, wanted >> (length + 1) != 0) {
             length += 1;
         }
         if length == 13 {
             length += usize::from(coder.code(wanted >> 14 != 0, 1 << 15));
         }
-        let mut value = 1u32;
+        let mut value = 1;
         for place in (0..length).rev() {
             let bit = wanted >> place & 1 == 1;
             let bit = if length - place <= 3 {
-                direct(coder, &mut self.rests[length][value as usize & 15], bit, COUNT_LIMIT)
+                direct(coder, &mut self.rests[length][value as usize], bit, COUNT_LIMIT)
             } else {
                 coder.code(bit, 1 << 15)
             };
@@ -143,33 +221,4 @@ impl LevelModel {
         }
         value
     }
-}
-
-/// The places of an element's contexts among the slots, before the bin is added.
-#[inline]
-pub(super) fn contexts(s: &Scales, odd: usize) -> [usize; INPUTS] {
-    let expected = (s.left
-        + s.over
-        + s.before
-        + s.above
-        + 2 * s.place
-        + 3 * s.column
-        + 4 * s.row
-        + 2 * s.recent
-        + s.position_average)
-        / 16;
-    let pair = |a: u32, b: u32| (half_octaves(a).min(31) * 32 + half_octaves(b).min(31)) * 2 + odd;
-    let contexts = [
-        octaves::<2>(expected) * 2 + odd,
-        pair(s.row, s.column),
-        pair((s.left * 2 + s.left2) / 3, s.recent),
-        pair(s.place, (s.over + s.before) / 2),
-        (s.position.min(63) * 32 + half_octaves(expected).min(31)) * 2 + odd,
-        pair(s.all, s.position_average),
-    ];
-    let mut input = 0;
-    contexts.map(|context| {
-        input += CONTEXTS;
-        input - CONTEXTS + context
-    })
 }

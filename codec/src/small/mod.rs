@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `arithmetic` | one bit and its probability ⇄ bytes |
 //! | `model` | probabilities that learn, and the mixer that joins them |
-//! | `context` | what the neighbours of an element tell |
+//! | `context` | what the neighbours of an element tell: scales, signs, a forecast |
 //! | `levels`, `codes`, `floats` | how levels, masks, codes and numbers become bits |
 
 mod arithmetic;

@@ -7,19 +7,19 @@
 use super::arithmetic::BinaryCoder;
 
 /// Largest number in the logistic domain: 8.0 with 8 bits behind the point, exclusive.
-pub(crate) const LIMIT: i32 = 2048;
+pub(super) const LIMIT: i32 = 2048;
 
 /// `2^60 * e^(-1/256)`, rounded.
 const DECAY: u128 = 1_148_426_689_630_428_644;
 
 /// `SQUASH[x + 2048]` is `65536 / (1 + e^(-x / 256))`, rounded down.
-pub(crate) static SQUASH: [u16; 4096] = squash_table();
+pub(super) static SQUASH: [u16; 4096] = squash_table();
 
 /// `STRETCH[p >> 4]` is the logarithm of the odds of `p / 65536`, in 256ths: the inverse of [`SQUASH`].
-pub(crate) static STRETCH: [i16; 4096] = stretch_table();
+pub(super) static STRETCH: [i16; 4096] = stretch_table();
 
 /// `RATE[n]` is `65536 / (n + 1.5)`, rounded down: how far a probability moves after `n` observations.
-pub(crate) static RATE: [u32; 1024] = rate_table();
+pub(super) static RATE: [u32; 1024] = rate_table();
 
 const fn squash_table() -> [u16; 4096] {
     let mut table = [0u16; 4096];
@@ -65,45 +65,60 @@ const fn rate_table() -> [u32; 1024] {
 
 /// The probability of 1 in the logistic domain, as 16 bits.
 #[inline]
-pub(crate) fn squash(x: i32) -> u32 {
+pub(super) fn squash(x: i32) -> u32 {
     u32::from(SQUASH[(x.clamp(1 - LIMIT, LIMIT - 1) + LIMIT) as usize])
 }
 
+/// Observations that a slot remembers: behind them the oldest fade.
+pub(super) const COUNT_LIMIT: u32 = 255;
+/// Observations that a new slot takes over from the first one.
+const INHERITED: u32 = 3;
+/// How far the weights of a mixer follow an error.
+const LEARNING_RATE: i32 = 6;
+/// The largest weight, 8.0 with 16 bits behind the point: products stay within 31 bits.
+const MOST_WEIGHT: i32 = 1 << 19;
+
 /// A probability with a count of what it has seen: 22 bits and 10 bits.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Slot(u32);
+pub(super) struct Slot(u32);
 
 impl Slot {
     /// Nothing seen, even odds.
-    pub(crate) const NEW: Self = Self(1 << 31);
+    pub(super) const NEW: Self = Self(1 << 31);
+
+    /// The odds `for_one : against`, as if seen `count` times.
+    pub(super) fn with_odds(for_one: u64, against: u64, count: u32) -> Self {
+        let chance = ((for_one << 16) / (for_one + against)).clamp(64, 65_472) as u32;
+        Self(chance << 16 | count)
+    }
 
     /// The probability of 1, 16 bits.
     #[inline]
-    pub(crate) fn chance(self) -> u32 {
+    pub(super) fn chance(self) -> u32 {
         self.0 >> 16
     }
 
     /// The probability of 1, in the logistic domain.
     #[inline]
-    pub(crate) fn stretched(self) -> i32 {
+    pub(super) fn stretched(self) -> i32 {
         i32::from(STRETCH[(self.0 >> 20) as usize])
     }
 
     /// Number of observations, up to a limit.
     #[inline]
-    pub(crate) fn count(self) -> u32 {
+    pub(super) fn count(self) -> u32 {
         self.0 & 1023
     }
 
     /// The same probability, as if seen `count` times.
     #[inline]
-    pub(crate) fn with_count(self, count: u32) -> Self {
+    pub(super) fn with_count(self, count: u32) -> Self {
         Self(self.0 & !1023 | count)
     }
 
     /// Moves towards `bit`: by the mean of all observations at first, by `1 / (limit + 1.5)` later.
     #[inline]
-    pub(crate) fn update(&mut self, bit: bool, limit: u32) {
+    pub(super) fn update(&mut self, bit: bool, limit: u32) {
         let count = self.0 & 1023;
         let chance = (self.0 >> 10) as i32;
         let target = if bit { (1 << 22) - 1 } else { 0 };
@@ -120,7 +135,7 @@ fn codable(chance: u32) -> u32 {
 
 /// Codes `bit` by one slot alone.
 #[inline]
-pub(crate) fn direct<C: BinaryCoder>(coder: &mut C, slot: &mut Slot, bit: bool, limit: u32) -> bool {
+pub(super) fn direct<C: BinaryCoder>(coder: &mut C, slot: &mut Slot, bit: bool, limit: u32) -> bool {
     let bit = coder.code(bit, codable(slot.chance()));
     slot.update(bit, limit);
     bit
@@ -130,7 +145,7 @@ pub(crate) fn direct<C: BinaryCoder>(coder: &mut C, slot: &mut Slot, bit: bool, 
 ///
 /// `slots` holds at least `2^bits`.
 #[inline]
-pub(crate) fn tree<C: BinaryCoder>(coder: &mut C, slots: &mut [Slot], value: u32, bits: u32, limit: u32) -> u32 {
+pub(super) fn tree<C: BinaryCoder>(coder: &mut C, slots: &mut [Slot], value: u32, bits: u32, limit: u32) -> u32 {
     let mut node = 1;
     for place in (0..bits).rev() {
         let bit = direct(coder, &mut slots[node], value >> place & 1 == 1, limit);
@@ -139,42 +154,49 @@ pub(crate) fn tree<C: BinaryCoder>(coder: &mut C, slots: &mut [Slot], value: u32
     node as u32 - (1 << bits)
 }
 
-/// Codes `bit` by the slots `at`, joined by `weights`.
-///
-/// A slot that has seen nothing starts from what the first one believes.
+/// Codes `bit` by the slots `at`, which differ, joined by `weights`.
 #[inline]
-pub(crate) fn mixed<C: BinaryCoder, const N: usize>(
+pub(super) fn mixed<C: BinaryCoder, const N: usize>(
     coder: &mut C,
     slots: &mut [Slot],
     at: &[usize; N],
     weights: &mut [i32; N],
     bit: bool,
 ) -> bool {
-    let first = slots[at[0]];
-    let heir = first.with_count(first.count().min(INHERITED));
-    let mut inputs = [0i32; N];
-    let mut sum = 0i32;
-    for (input, (&index, weight)) in inputs.iter_mut().zip(at.iter().zip(weights.iter())) {
-        let slot = &mut slots[index];
-        if slot.count() == 0 {
-            *slot = heir;
-        }
-        *input = slot.stretched();
-        sum += *input * *weight >> 4;
-    }
-    let chance = codable(squash(sum >> 12));
-    let bit = coder.code(bit, chance);
-    let error = ((i32::from(bit) << 16) - chance as i32) * LEARNING_RATE >> 6;
-    for (input, (&index, weight)) in inputs.iter().zip(at.iter().zip(weights.iter_mut())) {
-        *weight += (*input * error + (1 << 13)) >> 14;
-        slots[index].update(bit, COUNT_LIMIT);
+    let mut joined = at.map(|index| slots[index]);
+    let bit = mixed_slots(coder, &mut joined, weights, bit);
+    for (&index, slot) in at.iter().zip(joined) {
+        slots[index] = slot;
     }
     bit
 }
 
-/// Observations that a new slot takes over from the first one.
-const INHERITED: u32 = 3;
-/// How far the weights of a mixer follow an error.
-const LEARNING_RATE: i32 = 6;
-/// Observations after which a slot forgets the oldest.
-pub(crate) const COUNT_LIMIT: u32 = 255;
+/// Codes `bit` by `slots`, joined by `weights`.
+///
+/// A slot that has seen nothing starts from what the first one believes.
+#[inline]
+pub(super) fn mixed_slots<C: BinaryCoder, const N: usize>(
+    coder: &mut C,
+    slots: &mut [Slot; N],
+    weights: &mut [i32; N],
+    bit: bool,
+) -> bool {
+    let heir = slots[0].with_count(slots[0].count().min(INHERITED));
+    let mut inputs = [0i32; N];
+    let mut sum = 0i32;
+    for ((input, slot), weight) in inputs.iter_mut().zip(slots.iter_mut()).zip(weights.iter()) {
+        if slot.count() == 0 {
+            *slot = heir;
+        }
+        *input = slot.stretched();
+        sum += (*input * *weight) >> 4;
+    }
+    let one = codable(squash(sum >> 12));
+    let bit = coder.code(bit, one);
+    let error = ((i32::from(bit) << 16) - one as i32) * LEARNING_RATE >> 6;
+    for ((input, slot), weight) in inputs.iter().zip(slots.iter_mut()).zip(weights.iter_mut()) {
+        *weight = (*weight + ((*input * error + (1 << 13)) >> 14)).clamp(-MOST_WEIGHT, MOST_WEIGHT);
+        slot.update(bit, COUNT_LIMIT);
+    }
+    bit
+}
