@@ -212,8 +212,8 @@ mod tests {
 
     struct Collected(Vec<u8>);
     impl Sink for Collected {
-        fn block(&mut self, symbols: [u8; 8]) -> bool {
-            self.0.extend_from_slice(&symbols);
+        fn block(&mut self, next: impl FnMut(usize) -> u8) -> bool {
+            self.0.extend((0..8).map(next));
             true
         }
         fn one(&mut self, index: usize, symbol: u8) -> bool {

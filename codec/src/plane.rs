@@ -334,9 +334,11 @@ struct Direct<'a, T> {
 
 impl<T: Element> Sink for Direct<'_, T> {
     #[inline]
-    fn block(&mut self, symbols: [u8; 8]) -> bool {
+    fn block(&mut self, mut next: impl FnMut(usize) -> u8) -> bool {
         let Some((block, rest)) = std::mem::take(&mut self.out).split_first_chunk_mut::<8>() else { return false };
-        *block = symbols.map(|symbol| self.table[usize::from(symbol)]);
+        for (lane, element) in block.iter_mut().enumerate() {
+            *element = self.table[usize::from(next(lane))];
+        }
         self.out = rest;
         true
     }
@@ -369,10 +371,10 @@ impl<T: Element> Pairs<'_, T> {
 
 impl<T: Element> Sink for Pairs<'_, T> {
     #[inline]
-    fn block(&mut self, symbols: [u8; 8]) -> bool {
-        for pair in symbols.as_chunks::<2>().0 {
-            self.position += usize::from(pair[0]);
-            if !self.write(pair[1]) {
+    fn block(&mut self, mut next: impl FnMut(usize) -> u8) -> bool {
+        for pair in 0..4 {
+            self.position += usize::from(next(2 * pair));
+            if !self.write(next(2 * pair + 1)) {
                 return false;
             }
         }

@@ -157,10 +157,10 @@ pub(crate) fn encode(symbols: &[u8], tables: [&Frequencies; 2]) -> Vec<u8> {
     bytes
 }
 
-/// A sink of symbols in blocks of eight, and one by one at the end.
+/// What takes the decoded symbols.
 pub(crate) trait Sink {
-    /// Takes the next eight symbols; false where they contradict the format.
-    fn block(&mut self, symbols: [u8; WAYS]) -> bool;
+    /// Pulls eight symbols, the first by `next(0)`; false where they contradict the format.
+    fn block(&mut self, next: impl FnMut(usize) -> u8) -> bool;
     /// Takes the symbol with this number; false where it contradicts the format.
     fn one(&mut self, index: usize, symbol: u8) -> bool;
 }
@@ -210,12 +210,10 @@ fn decode_ways<const N: usize>(
         while count - decoded >= WAYS
             && let Some(window) = bytes.get(position..).and_then(|rest| rest.first_chunk::<{ 2 * WAYS }>())
         {
-            let mut symbols = [0u8; WAYS];
             let mut word = 0;
-            for lane in 0..WAYS {
+            let accepted = sink.block(|lane| {
                 let state = &mut states[lane % N];
                 let entry = tables[lane % 2][(*state & SLOT_MASK) as usize];
-                symbols[lane] = entry as u8;
                 let next = ((entry >> 20) + 1).wrapping_mul(*state >> PRECISION).wrapping_add(entry >> 8 & SLOT_MASK);
                 // At most seven words were read before this one: the mask tells the compiler so.
                 let at = 2 * (word & (WAYS - 1));
@@ -223,12 +221,13 @@ fn decode_ways<const N: usize>(
                 let low = next < LOWER;
                 *state = if low { refilled } else { next };
                 word += usize::from(low);
+                entry as u8
+            });
+            if !accepted {
+                return Err(REFUSED);
             }
             position += 2 * word;
             decoded += WAYS;
-            if !sink.block(symbols) {
-                return Err(REFUSED);
-            }
         }
     }
     *reader = Reader::new(bytes.get(position..).unwrap_or(&[]));
