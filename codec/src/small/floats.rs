@@ -22,7 +22,7 @@ const fn fields(dtype: DType) -> (u32, u32) {
 }
 
 /// Bits of the mantissa that are predicted.
-const TOP_BITS: u32 = 3;
+const TOP_BITS: u32 = 2;
 /// Earlier exponents that are told apart.
 const EARLIER: usize = 32;
 const EXPONENTS: usize = 2048;
@@ -134,32 +134,24 @@ impl FloatModel {
         let mask = u64::MAX >> (64 - width);
         let (_, mantissa_bits) = fields(self.dtype);
         let mut bytes = Vec::with_capacity(count * size);
-        let mut key = 0u64;
+        let mut last: Option<u64> = None;
         let mut spacing = 0i32;
         for index in 0..count {
             if index == 0 && direct(coder, &mut self.signs[2], bits(0) == 0, COUNT_LIMIT) {
                 bytes.extend_from_slice(&[0u8; 8][..size]);
                 continue;
             }
-            if index <= 1 && bytes.iter().all(|&byte| byte == 0) {
-                key = coder.code_raw(ordered(bits(index), width), width);
-            } else {
-                let exponent = (unordered(key, width) & mask >> 1) >> mantissa_bits;
-                let context = (spacing - exponent as i32).clamp(-1, 127) as usize & 127;
-                let wanted = ordered(bits(index), width).wrapping_sub(key) & mask;
-                let wanted_length = 64 - wanted.leading_zeros();
-                let length = tree(coder, &mut self.lengths[context * 128..][..128], wanted_length, 7, 60).min(width);
-                let mut delta = u64::from(length > 0);
-                if length > 1 {
-                    let few = (length - 1).min(TOP_BITS);
-                    let left = length - 1 - few;
-                    let slots = &mut self.leads[(length as usize) << TOP_BITS..][..1 << TOP_BITS];
-                    let top = tree(coder, slots, (wanted >> left) as u32 & ((1 << few) - 1), few, COUNT_LIMIT);
-                    delta = (1 << few | u64::from(top)) << left | coder.code_raw(wanted, left);
+            let wanted = ordered(bits(index), width);
+            let key = match last {
+                None => coder.code_raw(wanted, width),
+                Some(last) => {
+                    let exponent = ((unordered(last, width) & mask >> 1) >> mantissa_bits) as i32;
+                    let (delta, length) = self.gap(coder, spacing - exponent, width, wanted.wrapping_sub(last) & mask);
+                    spacing = length as i32 + exponent;
+                    last.wrapping_add(delta) & mask
                 }
-                key = key.wrapping_add(delta) & mask;
-                spacing = length as i32 + exponent as i32;
-            }
+            };
+            last = Some(key);
             bytes.extend_from_slice(&unordered(key, width).to_le_bytes()[..size]);
             if index % 4096 == 0 {
                 coder.check()?;
@@ -167,6 +159,21 @@ impl FloatModel {
         }
         coder.check()?;
         Values::new(self.dtype, bytes).map_err(|_| DecodeError::Corrupt { what: "numbers of a broken size" })
+    }
+
+    /// Codes the distance to the next key and returns it with its length in bits, which is about `guess`.
+    fn gap<C: BinaryCoder>(&mut self, coder: &mut C, guess: i32, width: u32, wanted: u64) -> (u64, u32) {
+        let context = (guess.clamp(-1, 127) & 127) as usize;
+        let slots = &mut self.lengths[context * 128..][..128];
+        let length = tree(coder, slots, 64 - wanted.leading_zeros(), 7, COUNT_LIMIT).min(width);
+        if length < 2 {
+            return (u64::from(length), length);
+        }
+        let few = (length - 1).min(TOP_BITS);
+        let left = length - 1 - few;
+        let slots = &mut self.leads[(length as usize) << TOP_BITS..][..1 << TOP_BITS];
+        let top = tree(coder, slots, (wanted >> left) as u32 & ((1 << few) - 1), few, COUNT_LIMIT);
+        ((1 << few | u64::from(top)) << left | coder.code_raw(wanted, left), length)
     }
 }
 
