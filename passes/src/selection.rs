@@ -6,7 +6,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use onnx_dcomp_ir::{Model, Role, Weight};
 
 use crate::nearest::nearest;
-use crate::options::{Assignment, OptionValue, Options, unexpected};
+use crate::options::{Assignment, OptionValue, Options, unexpected, unknown_choice};
 
 /// Why a pass that approximates must leave `weight` as it is; `None` where it may change it.
 ///
@@ -15,11 +15,19 @@ pub fn reason_to_leave(weight: &Weight) -> Option<String> {
     if let Some(reason) = &weight.left_alone {
         return Some(reason.clone());
     }
-    match weight.role {
-        Role::Bias => return Some("a bias: few values, all of which matter".to_owned()),
-        Role::Normalization => return Some("a normalisation's parameter: few values, all of which matter".to_owned()),
-        Role::Quantized => return Some("quantised before it came here".to_owned()),
-        _ => {}
+    let held = match weight.role {
+        Role::Bias => Some("a bias: few values, all of which matter".to_owned()),
+        Role::Normalization => Some("a normalisation's parameter: few values, all of which matter".to_owned()),
+        Role::Activation => Some("slopes of an activation: few values, all of which matter".to_owned()),
+        Role::Quantized => Some("quantised before it came here".to_owned()),
+        Role::Other => {
+            let reader = weight.operator.as_deref().unwrap_or("nothing");
+            Some(format!("not the kernel of a layer: read by {reader}, to which single values may matter"))
+        }
+        _ => None,
+    };
+    if held.is_some() {
+        return held;
     }
     if !weight.dtype().is_float() {
         return Some(format!("not a floating-point type: {}", weight.dtype()));
@@ -66,6 +74,22 @@ impl NamePattern {
 impl PartialEq for NamePattern {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()
+    }
+}
+
+impl OptionValue for Role {
+    /// Reads the name of a role; letter case and hyphens are ignored, so that ONNX's own spelling is understood.
+    fn parse(text: &str) -> Result<Self, String> {
+        let plain = |name: &str| name.replace('-', "").to_lowercase();
+        let names = Self::ALL.map(Self::name);
+        let role = Self::ALL.into_iter().find(|role| plain(role.name()) == plain(text));
+        role.ok_or_else(|| unknown_choice(&names, text))
+    }
+    fn print(&self) -> String {
+        self.name().to_owned()
+    }
+    fn kind() -> String {
+        format!("one of {}", Self::ALL.map(Self::name).join(", "))
     }
 }
 
@@ -117,7 +141,7 @@ impl Selector {
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name.as_ref().map(|name| format!("match = \"{}\"", name.as_str()));
-        let role = self.role.map(|role| format!("role = \"{role:?}\""));
+        let role = self.role.map(|role| format!("role = \"{role}\""));
         let operator = self.operator.as_ref().map(|operator| format!("operator = \"{operator}\""));
         f.write_str(&[name, role, operator].into_iter().flatten().collect::<Vec<_>>().join(", "))
     }

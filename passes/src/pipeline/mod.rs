@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use onnx_dcomp_ir::{Evidence, Model};
 
 pub use presets::{PRESETS, Preset};
+pub(crate) use text::option_prefix;
 pub use text::{PipelineError, PipelineProblem, PipelineText, StepText};
 
 use crate::registry::{self, Rule};

@@ -83,7 +83,8 @@ pub enum PipelineProblem {
     },
 }
 
-fn option_prefix(option: &str, error: &OptionError) -> String {
+/// Names the option, where the error does not.
+pub(crate) fn option_prefix(option: &str, error: &OptionError) -> String {
     match error {
         OptionError::Unknown { .. } => String::new(),
         OptionError::Value(_) => format!("option `{option}`: "),

@@ -270,3 +270,6 @@ fn starts(atoms: &Atoms, free: usize, method: &Method) -> Vec<f64> {
     centroids.dedup();
     centroids
 }
+
+#[cfg(test)]
+mod tests;
