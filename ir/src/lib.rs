@@ -21,6 +21,21 @@
 //! | [`write`] | [`Model::save`]: plain ONNX, streamed, with external data where it must be |
 //! | [`evidence`] | [`Evidence`]: what the passes may know of the data |
 //! | [`error`] | [`IrError`] |
+//!
+//! ```no_run
+//! use onnx_dcomp_ir::{IrError, Model};
+//! use std::path::Path;
+//!
+//! fn list(path: &Path) -> Result<(), IrError> {
+//!     let model = Model::open(path)?;
+//!     model.verify()?;
+//!     for (_, weight) in model.weights() {
+//!         println!("{}: {} elements, {}", weight.name, weight.len(), weight.role);
+//!     }
+//!     model.save(&path.with_extension("copy.onnx"))?;
+//!     Ok(())
+//! }
+//! ```
 
 pub mod constant;
 mod encode;

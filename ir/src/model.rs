@@ -176,6 +176,7 @@ impl Model {
             original: values,
             left_alone: None,
             overridable: false,
+            stored_bytes: None,
         }));
         self.add_initializer(tensor);
         id

@@ -6,6 +6,7 @@ use onnx_dcomp_proto::{FunctionProto, GraphProto, ModelProto, NodeProto, Operato
 
 use crate::error::shape_text;
 use crate::graph::{sparse_name, subgraphs};
+use crate::read::storage;
 use crate::{IrError, Model, marker, tensors};
 
 /// From this IR version on a model says which operator sets it uses.
@@ -201,18 +202,25 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Data of tensors that are no weights: raw data must have the size that the shape asks for.
+    /// Tensors that are no weights must have as many elements as their shape asks for.
     fn plain_tensor(&self, tensor: &TensorProto) -> Result<(), String> {
         let count = tensors::element_count(&tensor.dims).map_err(|problem| problem.to_string())?;
-        let (Some(raw), Some(bits)) = (&tensor.raw_data, tensors::element_bits(tensor.data_type())) else {
-            return Ok(());
-        };
-        let needed = (count as u128 * bits as u128).div_ceil(8);
-        // An empty field beside a typed one counts as missing.
-        if raw.is_empty() || raw.len() as u128 == needed {
+        if tensor.segment.is_some() {
             return Ok(());
         }
-        Err(format!("shape {} needs {needed} bytes of raw data, found {}", shape_text(&tensor.dims), raw.len()))
+        if let (Some(raw), Some(bits)) = (&tensor.raw_data, tensors::element_bits(tensor.data_type()))
+            && !raw.is_empty()
+        {
+            let needed = (count as u128 * bits as u128).div_ceil(8);
+            let shape = || shape_text(&tensor.dims);
+            let problem = || format!("shape {} needs {needed} bytes of raw data, found {}", shape(), raw.len());
+            return if raw.len() as u128 == needed { Ok(()) } else { Err(problem()) };
+        }
+        let read = match tensors::dtype_of(tensor.data_type()) {
+            Some(dtype) => storage::values(tensor, dtype).map(drop),
+            None => storage::integers(tensor).map(drop),
+        };
+        read.map_err(|problem| problem.to_string())
     }
 
     fn inputs_of_old_versions(&self, graph: &GraphProto) -> Result<(), IrError> {

@@ -75,6 +75,8 @@ pub struct Weight {
     /// Whether whoever runs the model may give another value: an initializer that is also a graph input, from IR
     /// version 4 on. Such a weight must stay an initializer.
     pub overridable: bool,
+    /// Bytes that the weight takes in its packed form; `None` as long as it is not packed.
+    pub stored_bytes: Option<u64>,
 }
 
 impl Weight {

@@ -184,7 +184,7 @@ struct SetAside<'a> {
 impl SetAside<'_> {
     fn restore(&self) {
         match &self.old {
-            // Best effort: an error is already on its way to the user.
+            // Where even this fails there is nothing left to try; the first error is on its way to the user.
             Some(old) => drop(std::fs::rename(old, self.path)),
             None => drop(std::fs::remove_file(self.path)),
         }
@@ -204,4 +204,42 @@ fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_set_aside_comes_back_when_the_new_file_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.onnx.data");
+        for before in [Some(b"old".as_slice()), None] {
+            let _ = std::fs::remove_file(&path);
+            if let Some(bytes) = before {
+                std::fs::write(&path, bytes).unwrap();
+            }
+            let new = Beside::write(&path, |into| into.write_all(b"new")).unwrap();
+            let old = new.set_aside().unwrap();
+            new.rename().unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"new");
+            old.restore();
+            drop(old);
+            assert_eq!(std::fs::read(&path).ok().as_deref(), before);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), usize::from(before.is_some()));
+        }
+    }
+
+    #[test]
+    fn a_writer_that_fails_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.onnx");
+        let full = |into: &mut BufWriter<&File>| {
+            into.write_all(b"half of it")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        };
+        let failed = Beside::write(&path, full);
+        assert!(matches!(failed, Err(IrError::Write { source, .. }) if source.kind() == io::ErrorKind::StorageFull));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
 }

@@ -100,8 +100,11 @@ fn our_own_markers_are_refused_in_files() {
     assert_says(&complaint(&model(vec![forged], vec![])), &["`w`", "dcomp.weight", "reserved"]);
 }
 
+/// Keys and values of a tensor's external data.
+type Entries<'a> = &'a [(&'a str, &'a str)];
+
 /// A folder `inside` with a model whose tensor `w` has the given external data, and a file `secret.bin` outside.
-fn folder_with(entries: &[(&str, &str)]) -> (TempDir, PathBuf) {
+fn folder_with(entries: Entries) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("secret.bin"), [1u8; 64]).unwrap();
     let inside = folder.path().join("inside");
@@ -117,7 +120,7 @@ fn folder_with(entries: &[(&str, &str)]) -> (TempDir, PathBuf) {
 
 #[test]
 fn external_data_is_read_by_offset_and_length() {
-    let cases: [(&[(&str, &str)], f32); 4] = [
+    let cases: [(Entries, f32); 4] = [
         (&[("location", "w.bin"), ("offset", "16"), ("length", "32")], 4.0),
         (&[("location", "w.bin"), ("offset", "32")], 8.0),
         (&[("location", "./sub/w.bin"), ("length", "32")], 0.0),
@@ -150,7 +153,7 @@ fn external_data_of_tensors_that_are_no_weights_comes_in_too() {
 #[test]
 fn external_data_that_is_missing_short_or_outside_is_refused() {
     let absolute = std::env::temp_dir().join("w.bin").display().to_string();
-    let cases: [(&[(&str, &str)], &[&str]); 10] = [
+    let cases: [(Entries, &[&str]); 10] = [
         (&[("location", "gone.bin")], &["gone.bin cannot be read", "No such file"]),
         (&[("location", "w.bin"), ("offset", "40")], &["w.bin ends at byte 64", "bytes 40 to 72", "truncated"]),
         (&[("location", "w.bin"), ("offset", "18446744073709551615")], &["ends at byte 64"]),

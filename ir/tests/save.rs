@@ -111,15 +111,3 @@ fn a_failed_save_leaves_what_was_there() {
     assert_eq!(std::fs::read(folder.path().join("m.onnx.data")).unwrap(), b"old data");
     assert_eq!(files_in(folder.path()), ["m.onnx", "m.onnx.data", "occupied"]);
 }
-
-#[test]
-fn a_failed_rename_brings_the_old_external_data_back() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("m.onnx");
-    // Renaming a file over a folder fails only after the data was renamed: the folder appears in between here.
-    std::fs::write(folder.path().join("m.onnx.data"), b"old data").unwrap();
-    std::fs::create_dir(&path).unwrap();
-    assert!(three_weights().save_with(&path, &tiny_limit()).is_err());
-    assert_eq!(std::fs::read(folder.path().join("m.onnx.data")).unwrap(), b"old data");
-    assert_eq!(files_in(folder.path()), ["m.onnx", "m.onnx.data"]);
-}

@@ -12,6 +12,9 @@ fn sound() -> Model {
     read(&model(vec![ramp("w", &[4, 4])], nodes))
 }
 
+/// One way to break a model.
+type Damage = fn(&mut Model);
+
 fn problem(model: &Model) -> String {
     match model.verify() {
         Ok(()) => panic!("the model should be refused"),
@@ -22,7 +25,7 @@ fn problem(model: &Model) -> String {
 #[test]
 fn each_broken_rule_is_named() {
     assert_eq!(sound().verify().map_err(|error| error.to_string()), Ok(()));
-    let broken: Vec<(&str, fn(&mut Model))> = vec![
+    let broken: Vec<(&str, Damage)> = vec![
         ("node 0 `a` (MatMul): its input `gone` is not defined", |model| {
             model.graph_mut().node[0].input[1] = "gone".to_owned();
         }),
@@ -51,6 +54,11 @@ fn each_broken_rule_is_named() {
         }),
         ("shape 3 needs 12 bytes of raw data, found 8", |model| {
             let mut short = floats("c", &[3], &[1.0, 2.0]);
+            short.dims = vec![3];
+            model.graph_mut().initializer.push(short);
+        }),
+        ("shape 3 needs 3 elements of int64_data, found 2", |model| {
+            let mut short = int64s("c", &[1, 2]);
             short.dims = vec![3];
             model.graph_mut().initializer.push(short);
         }),

@@ -208,6 +208,7 @@ impl Collector<'_> {
             original: values,
             left_alone: overridable.then(|| OVERRIDABLE.to_owned()),
             overridable,
+            stored_bytes: None,
         });
         id
     }
