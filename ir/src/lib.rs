@@ -18,7 +18,7 @@
 //! | `mapped` | files as shared buffers, without a copy |
 //! | `verify` | [`Model::verify`]: whether a model is sound |
 //! | `encode` | the message around the data of its tensors |
-//! | [`write`] | [`Model::save`]: plain ONNX, streamed, with external data where it must be |
+//! | [`mod@write`] | [`Model::save`]: plain ONNX, streamed, with external data where it must be |
 //! | [`evidence`] | [`Evidence`]: what the passes may know of the data |
 //! | [`error`] | [`IrError`] |
 //!
