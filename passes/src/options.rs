@@ -203,11 +203,7 @@ where
     T: OptionValue + PartialOrd,
     R: RangeBounds<T> + Debug,
 {
-    if range.contains(value) {
-        Ok(())
-    } else {
-        Err(unexpected(&format!("{} in {range:?}", T::kind()), &value.print()))
-    }
+    if range.contains(value) { Ok(()) } else { Err(unexpected(&format!("{} in {range:?}", T::kind()), &value.print())) }
 }
 
 /// Declares the options of a pass; see [the module](crate::options).
@@ -318,6 +314,7 @@ options! {
 }
 
 #[cfg(test)]
+#[allow(unreachable_pub, reason = "the macros declare public types")]
 mod tests {
     use super::*;
 

@@ -210,8 +210,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn recipe(&self) -> Result<Recipe, RecipeError> {
-        let root = DeTable::parse(self.text)
-            .map_err(|error| self.error(error.span().unwrap_or(0..0), RecipeProblem::Toml(error.message().to_owned())))?;
+        let root = DeTable::parse(self.text).map_err(|error| {
+            self.error(error.span().unwrap_or(0..0), RecipeProblem::Toml(error.message().to_owned()))
+        })?;
         let mut recipe = Recipe::default();
         for (key, value) in root.get_ref() {
             match key.get_ref().as_ref() {

@@ -32,7 +32,8 @@ impl Configured for Recognise {
     type Options = RecogniseOptions;
     const NAME: &'static str = "recognise";
     const SUMMARY: &'static str = "weights that hold few distinct values become codebooks, bit for bit";
-    const SOURCE: &'static str = "folklore; the values are those of Han, Mao and Dally, Deep Compression, 2016, or the like";
+    const SOURCE: &'static str =
+        "folklore; the values are those of Han, Mao and Dally, Deep Compression, 2016, or the like";
 
     fn configured(settings: Settings<RecogniseOptions>) -> Self {
         Self { settings }

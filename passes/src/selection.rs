@@ -119,9 +119,8 @@ pub struct Selector {
 impl Selector {
     /// Whether the rule is for `weight`.
     pub fn matches(&self, weight: &Weight) -> bool {
-        let operator = |wanted: &String| {
-            weight.operator.as_ref().is_some_and(|operator| operator.eq_ignore_ascii_case(wanted))
-        };
+        let operator =
+            |wanted: &String| weight.operator.as_ref().is_some_and(|operator| operator.eq_ignore_ascii_case(wanted));
         self.name.as_ref().is_none_or(|name| name.matches(&weight.name))
             && self.role.is_none_or(|role| role == weight.role)
             && self.operator.as_ref().is_none_or(operator)

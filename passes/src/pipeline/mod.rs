@@ -50,7 +50,13 @@ pub trait Observer {
     ///
     /// # Errors
     /// An error ends the run.
-    fn after(&mut self, _at: Position<'_>, _model: &Model, _report: &PassReport, _took: Duration) -> Result<(), PassError> {
+    fn after(
+        &mut self,
+        _at: Position<'_>,
+        _model: &Model,
+        _report: &PassReport,
+        _took: Duration,
+    ) -> Result<(), PassError> {
         Ok(())
     }
 }

@@ -101,17 +101,15 @@ impl Pass for Prune {
             let scope = group.first().map_or(Scope::Layer, |task| task.options.scope);
             let factors: Vec<f32> =
                 group.par_iter().map(|task| factor(task, scope, shared.weight(task.id), evidence)).collect();
-            let scored: Vec<Scored<'_>> = group
-                .iter()
-                .zip(factors)
-                .map(|(task, factor)| Scored { values: &task.dense, factor })
-                .collect();
+            let scored: Vec<Scored<'_>> =
+                group.iter().zip(factors).map(|(task, factor)| Scored { values: &task.dense, factor }).collect();
             let len: usize = scored.iter().map(|weight| weight.values.len()).sum();
             let sparsity = group.first().map_or(0.0, |task| task.options.sparsity);
             let cuts = cuts(&scored, (sparsity * len as f64).round() as usize);
-            let forms = group.par_iter().zip(cuts).map(|(task, cut)| {
-                (task.id, zeroed(&shared.weight(task.id).form, &task.dense, &cut))
-            });
+            let forms = group
+                .par_iter()
+                .zip(cuts)
+                .map(|(task, cut)| (task.id, zeroed(&shared.weight(task.id).form, &task.dense, &cut)));
             pruned.extend(forms.collect::<Vec<_>>());
         }
 

@@ -64,9 +64,10 @@ pub(super) fn allot(layers: &[Layer], price: f64, aim: f64) -> Vec<Option<Cluste
         return at(price);
     }
     let error = |found: &[Option<Clusters>]| -> f64 {
-        let errors = layers.iter().zip(found).map(|(layer, clusters)| {
-            clusters.as_ref().map_or(0.0, |clusters| layer.sensitivity * clusters.distortion)
-        });
+        let errors = layers
+            .iter()
+            .zip(found)
+            .map(|(layer, clusters)| clusters.as_ref().map_or(0.0, |clusters| layer.sensitivity * clusters.distortion));
         errors.sum()
     };
     // A bit that buys an error of 1 is worth every price up to that; prices below the other end buy nothing more.

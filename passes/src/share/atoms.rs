@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn bins_are_as_good_as_points() {
-        let long: Vec<f32> = (0..EXACT_LEN + 1).map(|i| ((i * 7919 % 104_729) as f32 / 50_000.0 - 1.0).powi(3)).collect();
+        let long: Vec<f32> =
+            (0..EXACT_LEN + 1).map(|i| ((i * 7919 % 104_729) as f32 / 50_000.0 - 1.0).powi(3)).collect();
         let values = f32s(&long);
         let (bins, exact) = (binned(&values), exact_bins(&values));
         let total = |bins: &[Bin]| bins.iter().map(|bin| bin.count).sum::<f64>();

@@ -11,8 +11,8 @@
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
-use super::atoms::Atoms;
 use super::Init;
+use super::atoms::Atoms;
 
 /// The cost must fall by this fraction for another iteration to be worth its time.
 const WORTHWHILE: f64 = 1e-7;
@@ -215,7 +215,12 @@ impl Centroids {
             }
         }
         if pinned_is_hidden {
-            bits += self.0.iter().filter(|centroid| centroid.pinned).map(|zero| zero.length * atoms.zeros() as f64).sum::<f64>();
+            bits += self
+                .0
+                .iter()
+                .filter(|centroid| centroid.pinned)
+                .map(|zero| zero.length * atoms.zeros() as f64)
+                .sum::<f64>();
         }
         (distortion, bits)
     }

@@ -95,8 +95,7 @@ impl Configured for Share {
     type Options = ShareOptions;
     const NAME: &'static str = "share";
     const SUMMARY: &'static str = "k-means: elements that are alike share one value";
-    const SOURCE: &'static str =
-        "Han, Mao and Dally, Deep Compression, 2016; Choi, El-Khamy and Lee, Towards the limit of network quantization, 2017";
+    const SOURCE: &'static str = "Han, Mao and Dally, Deep Compression, 2016; Choi, El-Khamy and Lee, Towards the limit of network quantization, 2017";
 
     fn configured(settings: Settings<ShareOptions>) -> Self {
         Self { settings }

@@ -164,7 +164,8 @@ fn a_high_price_of_bits_leaves_few_clusters() {
 #[test]
 fn the_seed_decides_where_random_centroids_start() {
     let values: Vec<f32> = (1..2000).map(|i| (i as f32).sin()).collect();
-    let find = |seed| Clusters::find(&atoms(&values), 16, &Method { seed, max_iterations: 1, ..method(Init::Random, 0.0) });
+    let find =
+        |seed| Clusters::find(&atoms(&values), 16, &Method { seed, max_iterations: 1, ..method(Init::Random, 0.0) });
     assert_eq!(find(5), find(5));
     assert_ne!(find(5).centroids, find(6).centroids);
 }
