@@ -40,7 +40,10 @@ pub(super) fn open(source: ModelSource<'_>) -> Result<TractSession, EngineError>
         ModelSource::Path(path) => (onnx.proto_model_for_path(path), path.parent()),
         ModelSource::Bytes { mut bytes, folder, .. } => (onnx.proto_model_for_read(&mut bytes), folder),
     };
-    let proto = proto.map_err(|error| refused(chain(&error)))?;
+    let mut proto = proto.map_err(|error| refused(chain(&error)))?;
+    if let Some(graph) = &mut proto.graph {
+        scalar_pad_values(graph);
+    }
     let graph = proto.graph.as_ref().ok_or_else(|| refused("the file holds no graph".to_owned()))?;
     if let Some((operator, node)) = unsupported(graph, &|operator| onnx.op_register.0.contains_key(operator)) {
         return Err(EngineError::UnsupportedOperator { runtime: "tract", model: name, operator, node });
@@ -91,6 +94,28 @@ fn unsupported(graph: &pb::GraphProto, known: &dyn Fn(&str) -> bool) -> Option<(
             .flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
             .find_map(|inner| unsupported(inner, known))
     })
+}
+
+/// Gives every `Pad` a fill value without axes.
+///
+/// Exporters write the value as a tensor of one element and one axis, which onnxruntime takes and tract does not.
+fn scalar_pad_values(graph: &mut pb::GraphProto) {
+    let mut scalars = Vec::new();
+    for index in 0..graph.node.len() {
+        let node = &graph.node[index];
+        let Some(name) = node.input.get(2).filter(|name| node.op_type == "Pad" && !name.is_empty()) else { continue };
+        let initializer = graph.initializer.iter().find(|tensor| tensor.name == *name);
+        let constant = || {
+            let producer = graph.node.iter().find(|node| node.op_type == "Constant" && node.output.contains(name))?;
+            producer.attribute.iter().find(|attribute| attribute.name == "value")?.t.as_ref()
+        };
+        if let Some(tensor) = initializer.or_else(constant).filter(|tensor| tensor.dims == [1]) {
+            let name = format!("{name}/scalar {index}");
+            scalars.push(pb::TensorProto { name: name.clone(), dims: Vec::new(), ..tensor.clone() });
+            graph.node[index].input[2] = name;
+        }
+    }
+    graph.initializer.append(&mut scalars);
 }
 
 fn info(value: &pb::ValueInfoProto) -> Option<TensorInfo> {
