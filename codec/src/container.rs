@@ -260,7 +260,8 @@ fn decode_each<T: Send>(
     }
     let (in_shared, own): (Vec<usize>, Vec<usize>) =
         (0..records.len()).partition(|&index| matches!(records[index].stream, Stream::Shared(_)));
-    let jobs = std::iter::once(Job::Shared(in_shared)).chain(own.into_iter().map(Job::Own)).collect();
+    let shared_job = (!in_shared.is_empty()).then_some(Job::Shared(in_shared));
+    let jobs = shared_job.into_iter().chain(own.into_iter().map(Job::Own)).collect();
     let decode_own = |index: usize| {
         let record = &records[index];
         match (record.coder, &streams[index][..]) {

@@ -5,7 +5,7 @@
 //! Han, Mao and Dally, "Deep compression", 2016, section 4.
 
 use crate::DecodeError;
-use crate::rans::Sink;
+use crate::rans::{SLOTS, Sink};
 use crate::reader::{BitReader, BitWriter, Reader};
 
 /// No code is longer, so that one look-up decodes any of them.
@@ -112,21 +112,27 @@ impl CodeLengths {
     }
 }
 
-/// What each of the 4096 twelve-bit prefixes decodes to: symbol and length.
+/// What each of the 4096 twelve-bit prefixes decodes to; a prefix is the slot that a [`Sink`] is told.
 #[derive(Debug, Clone)]
-pub(crate) struct DecodeTable(Box<[(u8, u8); 1 << MAX_LENGTH]>);
+pub(crate) struct DecodeTable {
+    /// The symbol whose code the prefix begins with.
+    pub(crate) symbols: Box<[u8; SLOTS]>,
+    lengths: Box<[u8; SLOTS]>,
+}
 
 impl DecodeTable {
     pub(crate) fn new(lengths: &CodeLengths) -> Self {
-        let mut prefixes = Box::new([(lengths.only_symbol().unwrap_or(0), 0u8); 1 << MAX_LENGTH]);
+        let mut table =
+            Self { symbols: Box::new([lengths.only_symbol().unwrap_or(0); SLOTS]), lengths: Box::new([0; SLOTS]) };
         for (symbol, &(code, length)) in (0..=255u8).zip(&lengths.codes()) {
             if length > 0 {
                 let free = MAX_LENGTH - u32::from(length);
                 let first = usize::from(code) << free;
-                prefixes[first..first + (1 << free)].fill((symbol, length));
+                table.symbols[first..first + (1 << free)].fill(symbol);
+                table.lengths[first..first + (1 << free)].fill(length);
             }
         }
-        Self(prefixes)
+        table
     }
 }
 
@@ -156,9 +162,9 @@ pub(crate) fn decode(
     let mut bits = BitReader::new(stream);
     for index in 0..count {
         bits.refill();
-        let (symbol, length) = tables[index % 2].0[bits.peek(MAX_LENGTH) as usize];
-        bits.consume(u32::from(length), "a stream of symbols")?;
-        if !sink.one(index, symbol) {
+        let slot = bits.peek(MAX_LENGTH) as usize;
+        bits.consume(u32::from(tables[index % 2].lengths[slot]), "a stream of symbols")?;
+        if !sink.one(index, slot) {
             return Err(DecodeError::Corrupt { what: "decoded symbols do not fit their plane" });
         }
     }
@@ -210,14 +216,15 @@ mod tests {
             .collect()
     }
 
-    struct Collected(Vec<u8>);
+    /// Keeps the slots.
+    struct Collected(Vec<usize>);
     impl Sink for Collected {
-        fn block(&mut self, next: impl FnMut(usize) -> u8) -> bool {
+        fn block(&mut self, next: impl FnMut(usize) -> usize) -> bool {
             self.0.extend((0..8).map(next));
             true
         }
-        fn one(&mut self, index: usize, symbol: u8) -> bool {
-            self.0.push(symbol);
+        fn one(&mut self, index: usize, slot: usize) -> bool {
+            self.0.push(slot);
             index + 1 == self.0.len()
         }
     }
@@ -240,7 +247,8 @@ mod tests {
             let table = DecodeTable::new(&lengths);
             let mut collected = Collected(Vec::new());
             decode(&stream, symbols.len(), [&table; 2], &mut collected).unwrap();
-            prop_assert_eq!(collected.0, symbols);
+            let decoded: Vec<u8> = collected.0.iter().map(|&slot| table.symbols[slot]).collect();
+            prop_assert_eq!(decoded, symbols);
         }
     }
 

@@ -3,11 +3,10 @@
 /// The results of `work` on every item, in the order of the items.
 pub(crate) fn map<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
     #[cfg(feature = "parallel")]
-    {
+    if items.len() > 1 {
         use rayon::prelude::*;
-        items.into_par_iter().map(work).collect()
+        return items.into_par_iter().map(work).collect();
     }
-    #[cfg(not(feature = "parallel"))]
     items.into_iter().map(work).collect()
 }
 

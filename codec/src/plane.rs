@@ -5,7 +5,7 @@
 //! encoder tries what could pay and keeps the smallest. Probabilities hold for the whole plane, but the codes are cut
 //! into chunks, which are encoded and decoded in parallel.
 
-use crate::rans::Sink;
+use crate::rans::{SLOTS, Sink};
 use crate::reader::{Reader, push_varint};
 use crate::{DecodeError, huffman, parallel, rans};
 
@@ -70,10 +70,12 @@ pub(crate) fn encode(symbols: &[u8], backend: Backend, into: &mut Vec<u8>) {
         return;
     }
     let mut best = encode_direct(symbols, &counts, backend);
-    // With fewer than a third of one symbol, pairs cannot be shorter.
+    // With fewer than a third of one symbol, pairs cannot be shorter; with more than two thirds they decode several
+    // times as fast, which is worth a few bytes to the coder that is built for it.
     if 3 * most >= len {
         let runs = encode_runs(symbols, commonest, backend);
-        if runs.len() < best.len() {
+        let slack = if backend == Backend::Rans && 3 * most >= 2 * len { best.len() / 50 } else { 0 };
+        if runs.len() < best.len() + slack {
             best = runs;
         }
     }
@@ -134,10 +136,20 @@ fn pairs_of(symbols: &[u8], run_symbol: u8) -> Vec<u8> {
     pairs
 }
 
-/// The tables of a plane, made for decoding, and the largest symbol that each can yield.
+/// The tables of a plane, made for decoding.
 enum DecodeTables {
     Huffman([huffman::DecodeTable; 2]),
     Rans([rans::DecodeTable; 2]),
+}
+
+impl DecodeTables {
+    /// The symbols that own the slots of the even and the odd table.
+    fn symbols(&self) -> [&[u8; SLOTS]; 2] {
+        match self {
+            Self::Huffman([even, odd]) => [&even.symbols, &odd.symbols],
+            Self::Rans([even, odd]) => [&even.symbols, &odd.symbols],
+        }
+    }
 }
 
 /// One chunk of a coded plane.
@@ -232,11 +244,16 @@ impl<'a> Plane<'a> {
             }
             Body::Coded { tables, run_symbol, chunks } => {
                 let chunk = chunks.get(index).ok_or(DecodeError::Corrupt { what: "a plane lacks a chunk" })?;
+                let [even, odd] = tables.symbols();
                 match run_symbol {
-                    None => chunk.decode(tables, &mut Direct { table, out })?,
+                    None => chunk.decode(tables, false, &mut Direct { values: &through(even, table), out })?,
                     Some(symbol) => {
                         fill(out, table[usize::from(*symbol)]);
-                        chunk.decode(tables, &mut Pairs { table, out, position: 0 })?;
+                        chunk.decode(
+                            tables,
+                            true,
+                            &mut Pairs { runs: even, values: &through(odd, table), out, position: 0 },
+                        )?;
                     }
                 }
             }
@@ -318,35 +335,47 @@ fn read_chunks<'a>(reader: &mut Reader<'a>, len: usize, run_symbol: Option<u8>) 
 }
 
 impl Chunk<'_> {
-    fn decode(&self, tables: &DecodeTables, sink: &mut impl Sink) -> Result<(), DecodeError> {
+    /// Decodes with both tables, or where nothing but one is used, with the even one alone.
+    fn decode(&self, tables: &DecodeTables, paired: bool, sink: &mut impl Sink) -> Result<(), DecodeError> {
         match tables {
-            DecodeTables::Huffman([even, odd]) => huffman::decode(self.stream, self.symbols, [even, odd], sink),
-            DecodeTables::Rans([even, odd]) => rans::decode(self.stream, self.symbols, [even, odd], sink),
+            DecodeTables::Huffman([even, odd]) => {
+                huffman::decode(self.stream, self.symbols, [even, if paired { odd } else { even }], sink)
+            }
+            DecodeTables::Rans([even, odd]) => {
+                rans::decode(self.stream, self.symbols, [even, if paired { odd } else { even }], sink)
+            }
         }
     }
 }
 
+/// What each slot stands for, through the symbol that owns it.
+fn through<T: Element>(symbols: &[u8; SLOTS], table: &[T; 256]) -> Box<[T; SLOTS]> {
+    let mut values = Box::new([T::ZERO; SLOTS]);
+    values.iter_mut().zip(symbols).for_each(|(value, &symbol)| *value = table[usize::from(symbol)]);
+    values
+}
+
 /// Writes one element for each symbol.
 struct Direct<'a, T> {
-    table: &'a [T; 256],
+    values: &'a [T; SLOTS],
     out: &'a mut [T],
 }
 
 impl<T: Element> Sink for Direct<'_, T> {
     #[inline]
-    fn block(&mut self, mut next: impl FnMut(usize) -> u8) -> bool {
+    fn block(&mut self, mut next: impl FnMut(usize) -> usize) -> bool {
         let Some((block, rest)) = std::mem::take(&mut self.out).split_first_chunk_mut::<8>() else { return false };
         for (lane, element) in block.iter_mut().enumerate() {
-            *element = self.table[usize::from(next(lane))];
+            *element = self.values[next(lane)];
         }
         self.out = rest;
         true
     }
 
     #[inline]
-    fn one(&mut self, _index: usize, symbol: u8) -> bool {
+    fn one(&mut self, _index: usize, slot: usize) -> bool {
         let Some((element, rest)) = std::mem::take(&mut self.out).split_first_mut() else { return false };
-        *element = self.table[usize::from(symbol)];
+        *element = self.values[slot];
         self.out = rest;
         true
     }
@@ -354,39 +383,35 @@ impl<T: Element> Sink for Direct<'_, T> {
 
 /// Skips a run for each even symbol, writes one element for each odd one.
 struct Pairs<'a, T> {
-    table: &'a [T; 256],
+    runs: &'a [u8; SLOTS],
+    values: &'a [T; SLOTS],
     out: &'a mut [T],
     position: usize,
 }
 
-impl<T: Element> Pairs<'_, T> {
-    #[inline]
-    fn write(&mut self, symbol: u8) -> bool {
-        let Some(element) = self.out.get_mut(self.position) else { return false };
-        *element = self.table[usize::from(symbol)];
-        self.position += 1;
-        true
-    }
-}
-
 impl<T: Element> Sink for Pairs<'_, T> {
     #[inline]
-    fn block(&mut self, mut next: impl FnMut(usize) -> u8) -> bool {
+    fn block(&mut self, mut next: impl FnMut(usize) -> usize) -> bool {
+        let mut position = self.position;
         for pair in 0..4 {
-            self.position += usize::from(next(2 * pair));
-            if !self.write(next(2 * pair + 1)) {
-                return false;
-            }
+            position += usize::from(self.runs[next(2 * pair)]);
+            let Some(element) = self.out.get_mut(position) else { return false };
+            *element = self.values[next(2 * pair + 1)];
+            position += 1;
         }
+        self.position = position;
         true
     }
 
     #[inline]
-    fn one(&mut self, index: usize, symbol: u8) -> bool {
+    fn one(&mut self, index: usize, slot: usize) -> bool {
         if index % 2 == 0 {
-            self.position += usize::from(symbol);
+            self.position += usize::from(self.runs[slot]);
             return true;
         }
-        self.write(symbol)
+        let Some(element) = self.out.get_mut(self.position) else { return false };
+        *element = self.values[slot];
+        self.position += 1;
+        true
     }
 }
