@@ -75,7 +75,8 @@ impl Clusters {
             centroids.update(atoms, &regions);
             let (distortion, bits) = centroids.cost(atoms, &regions);
             let cost = distortion + lambda * bits;
-            let settled = history.last().is_some_and(|last| last - cost <= WORTHWHILE * last);
+            let revived = lambda == 0.0 && centroids.revive(atoms, &regions);
+            let settled = !revived && history.last().is_some_and(|last| last - cost <= WORTHWHILE * last);
             history.push(cost);
             if settled || history.len() >= max_iterations.max(1) {
                 break;
@@ -184,7 +185,7 @@ impl Centroids {
     }
 
     /// Moves the centroids to their means, and the lengths to their ideals. A centroid that nobody uses stays where it
-    /// is while bits are free, and loses its code otherwise.
+    /// is, without a code.
     fn update(&mut self, atoms: &Atoms, regions: &[Region]) {
         let total = atoms.nonzeros() + atoms.zeros() as f64;
         let length = |uses: f64| (total / uses).log2();
@@ -199,6 +200,31 @@ impl Centroids {
                 centroid.value = atoms.mean(region.start, region.end).unwrap_or(centroid.value);
             }
         }
+    }
+
+    /// Moves each centroid that nobody uses into one of the regions of largest distortion, above its mean. That costs
+    /// nothing, and the next assignment can only gain. Whether any has moved.
+    fn revive(&mut self, atoms: &Atoms, regions: &[Region]) -> bool {
+        let mut idle: Vec<bool> = self.0.iter().map(|centroid| !centroid.pinned).collect();
+        let mut worst: Vec<(f64, Region)> = Vec::new();
+        for region in regions.iter().filter(|region| region.start < region.end) {
+            idle[region.centroid] = false;
+            if region.end - region.start > 1 {
+                let centroid = self.0[region.centroid].value;
+                worst.push((atoms.distortion(region.start, region.end, centroid), *region));
+            }
+        }
+        worst.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.start.cmp(&b.1.start)));
+        let idle = idle.into_iter().enumerate().filter(|(_, idle)| *idle).map(|(number, _)| number);
+        let mut has_moved = false;
+        for (number, (_, region)) in idle.zip(worst) {
+            let middle = atoms.up_to(self.0[region.centroid].value).clamp(region.start + 1, region.end - 1);
+            if let Some(mean) = atoms.mean(middle, region.end) {
+                self.0[number] = Centroid { value: mean, length: 0.0, pinned: false };
+                has_moved = true;
+            }
+        }
+        has_moved
     }
 
     /// Distortion, and bits by the present lengths.
@@ -272,7 +298,6 @@ fn starts(atoms: &Atoms, free: usize, method: &Method) -> Vec<f64> {
         }
     };
     centroids.sort_by(f64::total_cmp);
-    centroids.dedup();
     centroids
 }
 

@@ -169,3 +169,13 @@ fn the_seed_decides_where_random_centroids_start() {
     assert_eq!(find(5), find(5));
     assert_ne!(find(5).centroids, find(6).centroids);
 }
+
+#[test]
+fn no_cluster_goes_to_waste_while_there_are_values_left() {
+    // A gap in the middle, as pruning leaves it, where linear starts find nothing.
+    let values: Vec<f32> = (1..3000).map(|i| (i as f32 * 0.7).sin()).filter(|v| v.abs() > 0.6).collect();
+    for init in INITS {
+        let clusters = Clusters::find(&atoms(&values), 16, &method(init, 0.0));
+        assert_eq!(clusters.centroids.len(), 16, "{init:?}");
+    }
+}
