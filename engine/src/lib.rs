@@ -6,6 +6,7 @@
 //! | [`backend`] | [`Session`]: a model ready to run, in tract or in onnxruntime; [`open`] |
 //! | [`preprocess`] | [`Preprocess`]: how a sample becomes an input, and what the output means |
 //! | [`dataset`] | [`DataFolder`]: finds out what a folder holds, and reads its samples one by one |
+//! | [`evidence`] | what running a model on synthetic inputs tells of its weights |
 //! | [`metrics`] | fidelity, classification and segmentation, each accumulated sample by sample |
 //! | [`mod@validate`] | [`validate()`]: an original and its compressed form over a data set; [`runtimes_agree`] |
 //!
@@ -37,7 +38,9 @@
 pub mod backend;
 pub mod dataset;
 pub mod error;
+pub mod evidence;
 pub mod metrics;
+mod pairs;
 pub mod preprocess;
 pub mod tensor;
 pub mod validate;

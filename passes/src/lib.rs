@@ -5,31 +5,56 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`fold`] | what can be computed before the model runs: constants, BatchNormalization, dead code |
+//! | [`graph_bytes`](mod@graph_bytes) | how large a model is beside its weights |
+//! | [`lower`] | forms become plain tensors |
 //! | [`nearest`] | the name that somebody probably meant |
 //! | [`options`] | options of a pass, declared once |
+//! | [`pack`] | entropy-codes the weights into `DcompDecode` nodes |
 //! | [`pass`] | what a pass is, and what it reports |
 //! | [`pipeline`] | pipelines: text, presets, running |
+//! | [`print`](mod@print) | a model as text |
 //! | [`prune`] | zeroes the smallest elements |
+//! | [`quantize`] | moves elements to a grid, by rate and distortion |
+//! | [`recipe`] | recipes: a pipeline, and rules for single weights, in TOML |
 //! | [`recognise`] | finds codebooks in plain floats, bit for bit |
 //! | [`registry`] | all passes, by name |
 //! | [`selection`] | which weights a pass may change, and with which options |
 //! | [`share`] | k-means: alike elements share a value |
+//! | [`strip`] | short names, no documentation, no defaults |
 
+pub mod fold;
+pub mod graph_bytes;
+pub mod lower;
 pub mod nearest;
+mod node;
 pub mod options;
+pub mod pack;
 pub mod pass;
 pub mod pipeline;
+pub mod print;
 pub mod prune;
+pub mod quantize;
+pub mod recipe;
 pub mod recognise;
 pub mod registry;
 pub mod selection;
 pub mod share;
+pub mod strip;
 
+pub use fold::Fold;
+pub use graph_bytes::graph_bytes;
+pub use lower::Lower;
 pub use options::{NoOptions, OptionError, Options};
+pub use pack::{Pack, PackOptions};
 pub use pass::{Pass, PassError, PassReport};
 pub use pipeline::{Observer, PRESETS, Pipeline, PipelineError, PipelineText, Position, Preset, Rules, VerifyEach};
+pub use print::print_model;
 pub use prune::{Prune, PruneOptions};
+pub use quantize::{Quantize, QuantizeOptions};
+pub use recipe::{Quality, Recipe, RecipeError};
 pub use recognise::{Recognise, RecogniseOptions};
 pub use registry::{Configured, PassDescription};
 pub use selection::{NamePattern, Selector, Settings};
 pub use share::{Share, ShareOptions};
+pub use strip::Strip;

@@ -24,10 +24,18 @@ pub trait Configured: Pass + Sized + 'static {
 
 /// The passes, in the order in which pipelines usually run them.
 pub static PASSES: &[Entry] = &[
+    Entry::of::<crate::Fold>(),
+    Entry::of::<crate::Strip>(),
     Entry::of::<crate::Recognise>(),
     Entry::of::<crate::Prune>(),
     Entry::of::<crate::Share>(),
+    Entry::of::<crate::Quantize>(),
+    Entry::of::<crate::Pack>(),
+    Entry::of::<crate::Lower>(),
 ];
+
+/// Makes a pass of the names and values of its options, and the rules for single weights.
+type Build = fn(&[(String, String)], &[Rule]) -> Result<Box<dyn Pass>, OptionError>;
 
 /// What the registry knows of a pass.
 pub struct Entry {
@@ -36,7 +44,7 @@ pub struct Entry {
     source: &'static str,
     options: fn() -> Vec<OptionDescription>,
     check: fn(&str, &str) -> Result<(), OptionError>,
-    build: fn(&[(String, String)], &[Rule]) -> Result<Box<dyn Pass>, OptionError>,
+    build: Build,
 }
 
 /// What a rule of a recipe says of one pass, as text.

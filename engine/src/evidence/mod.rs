@@ -1,0 +1,169 @@
+//! Evidence: what running the network tells the passes about its weights.
+//!
+//! [`gather`] needs no data. It draws seeded synthetic inputs that fit what the model takes, runs the model on them, and
+//! notes two things: for each layer the second moment of what its rows are multiplied with, and for each kernel how far
+//! the output moves when the kernel does.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`synthetic`] | inputs: images of overlapping shapes, strokes on a dark ground, or noise |
+//! | [`layer`] | which layers there are, and the patches that their kernels meet |
+//! | [`moments`] | second moments, summed patch by patch in bounded memory |
+//! | [`sensitivity`] | how far the output moves |
+
+pub mod layer;
+pub mod moments;
+pub mod sensitivity;
+pub mod synthetic;
+
+use onnx_dcomp_ir::{Evidence, Model};
+
+use crate::backend::{ModelSource, RuntimeKind, RuntimeOptions, Session, open};
+use crate::error::EngineError;
+use crate::preprocess::PreprocessOptions;
+use crate::tensor::Tensor;
+
+/// How evidence is gathered.
+#[derive(Debug, Clone)]
+pub struct EvidenceOptions {
+    /// Inputs that second moments are taken from, if they are small; large ones are fewer. Default: 256.
+    pub samples: usize,
+    /// Seed of the synthetic inputs and of the perturbations. Default: 0.
+    pub seed: u64,
+    /// How images become inputs, as far as it is known.
+    pub preprocess: PreprocessOptions,
+    /// Models with more bytes of weights are not run: what their weights alone tell must do. Default: 256 MiB.
+    pub largest_model_bytes: u64,
+}
+
+impl Default for EvidenceOptions {
+    fn default() -> Self {
+        Self { samples: 256, seed: 0, preprocess: PreprocessOptions::default(), largest_model_bytes: 256 << 20 }
+    }
+}
+
+/// Elements that all synthetic inputs for the second moments may have together.
+const MOMENT_ELEMENTS: usize = 1_600_000;
+
+/// Elements that all synthetic inputs of one sensitivity run may have together.
+const SENSITIVITY_ELEMENTS: usize = 200_000;
+
+/// Runs `model` on synthetic inputs. `progress` is called with the work done and all work.
+///
+/// Where the model cannot be run here (too large, an operator that no runtime knows), the evidence is empty and its
+/// [`Evidence::source`] says why; passes then go by the weights alone.
+///
+/// # Errors
+/// Only what is wrong with the options: preprocessing that does not fit the model's inputs.
+pub fn gather(
+    model: &Model,
+    options: &EvidenceOptions,
+    progress: &mut (dyn FnMut(usize, usize) + Send),
+) -> Result<Evidence, EngineError> {
+    let weight_bytes: u64 = model.weights().map(|(_, weight)| weight.dense_bytes()).sum();
+    let without = |reason: String| {
+        Ok(Evidence { source: format!("the weights alone, since {reason}"), ..Evidence::default() })
+    };
+    if weight_bytes > options.largest_model_bytes {
+        return without(format!("running {} MB of weights would take long", weight_bytes / 1_000_000));
+    }
+    let layers = layer::layers(model);
+    if layers.is_empty() {
+        return without("there is no layer with a kernel".to_owned());
+    }
+    let mut probe = match Probe::open(model, &layers) {
+        Ok(probe) => probe,
+        Err(error) => return without(format!("the model does not run here: {error}")),
+    };
+    let preprocess = options.preprocess.resolve(probe.session.inputs(), &[])?;
+    let mut random = synthetic::generator(options.seed);
+    let mut inputs = synthetic::Inputs::new(model, &preprocess);
+    let (samples, few) = (inputs.samples_within(MOMENT_ELEMENTS, options.samples), {
+        inputs.samples_within(SENSITIVITY_ELEMENTS, 32).max(2)
+    });
+    // Where sizes were assumed that the network does not take, its full size is the next to try.
+    let mut batches = inputs.draw(samples.max(few), &mut random)?;
+    if probe.run(&batches[0]).is_err() && inputs.use_full_size() {
+        batches = inputs.draw(inputs.samples_within(MOMENT_ELEMENTS, options.samples).max(2), &mut random)?;
+    }
+    let total = batches.len() + layers.len();
+    let mut moments: Vec<moments::Accumulator> = layers.iter().map(moments::Accumulator::new).collect();
+    for (done, batch) in batches.iter().enumerate() {
+        progress(done, total);
+        match probe.run(batch) {
+            Ok(activations) => {
+                for ((layer, accumulator), activation) in layers.iter().zip(&mut moments).zip(&activations) {
+                    accumulator.add(layer, activation, batches.len());
+                }
+            }
+            Err(error) => return without(format!("the model does not run on synthetic inputs: {error}")),
+        }
+    }
+    let few = sensitivity::take(&batches, few);
+    let runtime = probe.session.runtime();
+    drop(probe);
+    let measured = sensitivity::measure(model, &layers, runtime, &few, options.seed, &mut |done| {
+        progress(batches.len() + done, total);
+    });
+    let measured = match measured {
+        Ok(measured) => measured,
+        Err(error) => return without(format!("perturbed copies of the model do not run: {error}")),
+    };
+    let samples: usize = batches.iter().map(|batch| batch.first().map_or(0, |input| input.shape()[0])).sum();
+    let mut evidence = Evidence { source: inputs.describe(samples, runtime.name()), ..Evidence::default() };
+    for ((layer, accumulator), sensitivity) in layers.iter().zip(moments).zip(measured) {
+        let moment = accumulator.finish();
+        if let (Some(sensitivity), Some(bias), Some(moment)) = (sensitivity, &layer.bias, &moment) {
+            // One unit of error in a bias is what a unit of error in a row would be if the input were one.
+            evidence.sensitivity.insert(bias.clone(), sensitivity / moments::mean_square(moment).max(1e-12));
+        }
+        if let Some(sensitivity) = sensitivity {
+            evidence.sensitivity.insert(layer.weight.clone(), sensitivity);
+        }
+        if let Some(moment) = moment.filter(|_| layer.rows_are_contiguous) {
+            evidence.second_moment.insert(layer.weight.clone(), moment);
+        }
+    }
+    Ok(evidence)
+}
+
+/// The model with the inputs of its layers as further outputs.
+struct Probe {
+    session: Box<dyn Session>,
+    /// For each layer the position of its input among the outputs; `None` where it is a graph input itself.
+    outputs: Vec<Result<usize, usize>>,
+}
+
+impl Probe {
+    fn open(model: &Model, layers: &[layer::Layer]) -> Result<Self, EngineError> {
+        let (probed, outputs) = layer::with_outputs(model, layers);
+        let session = open_bytes(&probed)?;
+        Ok(Self { session, outputs })
+    }
+
+    /// The input of each layer.
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+        let outputs = self.session.run(inputs)?;
+        let pick = |position: &Result<usize, usize>| match position {
+            Ok(output) => outputs[*output].clone(),
+            Err(input) => inputs[*input].clone(),
+        };
+        Ok(self.outputs.iter().map(pick).collect())
+    }
+}
+
+/// Opens `model` in the first runtime that takes it; tract first, so that results do not depend on what is installed.
+fn open_bytes(model: &Model) -> Result<Box<dyn Session>, EngineError> {
+    open_in(model, RuntimeKind::Tract).or_else(|error| open_in(model, RuntimeKind::Onnxruntime).map_err(|_| error))
+}
+
+/// Opens `model` in `runtime`.
+fn open_in(model: &Model, runtime: RuntimeKind) -> Result<Box<dyn Session>, EngineError> {
+    let name = model.source().name();
+    let bytes = model.to_bytes().map_err(|error| EngineError::OpenModel {
+        runtime: runtime.name(),
+        model: name.to_owned(),
+        reason: error.to_string(),
+    })?;
+    open(runtime, ModelSource::bytes(name, &bytes), &RuntimeOptions::default())
+}

@@ -1,0 +1,99 @@
+//! Second moments of layer inputs, summed patch by patch in bounded memory.
+
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, ArrayView2};
+use onnx_dcomp_ir::{MomentBlock, SecondMoment};
+
+use super::layer::Layer;
+use crate::tensor::Tensor;
+
+/// Most columns of one block: factoring costs its cube, and memory its square.
+const BLOCK_COLUMNS: usize = 1024;
+
+/// Patches that are multiplied at once.
+const CHUNK: usize = 512;
+
+/// Patches that a moment is taken from: this many for each column, within bounds.
+const PATCHES_PER_COLUMN: usize = 16;
+const FEWEST_PATCHES: usize = 4096;
+const MOST_PATCHES: usize = 16_384;
+
+/// The second moment of one layer's input, as it grows.
+pub struct Accumulator {
+    blocks: Vec<Array2<f32>>,
+    columns: usize,
+    patches: usize,
+}
+
+impl Accumulator {
+    /// An empty sum for `layer`.
+    pub fn new(layer: &Layer) -> Self {
+        let Some(patch) = &layer.patch else { return Self { blocks: Vec::new(), columns: 0, patches: 0 } };
+        let (columns, unit) = (patch.columns(), patch.columns_per_channel());
+        // Blocks of equal size, each of whole channels.
+        let units = columns / unit.max(1);
+        let count = columns.div_ceil(BLOCK_COLUMNS).clamp(1, units.max(1));
+        let sizes = (0..count).map(|block| ((block + 1) * units / count - block * units / count) * unit);
+        Self { blocks: sizes.map(|size| Array2::zeros((size, size))).collect(), columns, patches: 0 }
+    }
+
+    /// Adds the patches of `input`, one of `batches` batches.
+    ///
+    /// Patches are taken at even distances, so that every sample and every region has its share.
+    pub fn add(&mut self, layer: &Layer, input: &Tensor, batches: usize) {
+        let Some(patch) = &layer.patch else { return };
+        let available = patch.count(input);
+        let wanted = (PATCHES_PER_COLUMN * self.columns).clamp(FEWEST_PATCHES, MOST_PATCHES).div_ceil(batches.max(1));
+        let taken = wanted.min(available);
+        let values = input.to_f32();
+        let mut rows = vec![0f32; CHUNK * self.columns];
+        let mut filled = 0;
+        for number in 0..taken {
+            // The golden ratio spreads the places over rows and columns alike.
+            let spread = (number as f64 * 0.618_033_988_749_894_9).fract() * (available as f64 / taken as f64);
+            let at = (number * available / taken + spread as usize).min(available - 1);
+            patch.copy(&values, input.shape(), at, &mut rows[filled * self.columns..(filled + 1) * self.columns]);
+            filled += 1;
+            if filled == CHUNK || number + 1 == taken {
+                self.multiply(&rows[..filled * self.columns], filled);
+                filled = 0;
+            }
+        }
+        self.patches += taken;
+    }
+
+    fn multiply(&mut self, rows: &[f32], count: usize) {
+        let Ok(all) = ArrayView2::from_shape((count, self.columns), rows) else { return };
+        let mut start = 0;
+        for block in &mut self.blocks {
+            let end = start + block.nrows();
+            let part = all.slice(ndarray::s![.., start..end]);
+            general_mat_mul(1.0, &part.t(), &part, 1.0, block);
+            start = end;
+        }
+    }
+
+    /// The mean; `None` where no patch was seen, or a value is not finite.
+    pub fn finish(self) -> Option<SecondMoment> {
+        if self.patches == 0 {
+            return None;
+        }
+        let scale = 1.0 / self.patches as f32;
+        let blocks: Vec<MomentBlock> = self
+            .blocks
+            .into_iter()
+            .map(|block| MomentBlock { size: block.nrows(), values: block.iter().map(|value| value * scale).collect() })
+            .collect();
+        let moment = SecondMoment { blocks, samples: self.patches };
+        let is_finite = moment.blocks.iter().all(|block| block.values.iter().all(|value| value.is_finite()));
+        is_finite.then_some(moment)
+    }
+}
+
+/// Mean square of an element of the input.
+pub fn mean_square(moment: &SecondMoment) -> f64 {
+    let diagonal = |block: &MomentBlock| -> f64 {
+        (0..block.size).map(|index| f64::from(block.values[index * block.size + index])).sum()
+    };
+    moment.blocks.iter().map(diagonal).sum::<f64>() / moment.columns().max(1) as f64
+}

@@ -1,0 +1,113 @@
+//! How far a network's output moves when a kernel does.
+
+use std::sync::Mutex;
+
+use onnx_dcomp_forms::{Form, Values};
+use onnx_dcomp_ir::Model;
+use rand::Rng;
+use rayon::prelude::*;
+
+use super::layer::Layer;
+use super::{open_in, synthetic};
+use crate::backend::RuntimeKind;
+use crate::error::EngineError;
+use crate::tensor::Tensor;
+
+/// Size of a perturbation, relative to the root mean square of the kernel: small enough that the output moves in
+/// proportion, large enough that rounding does not matter.
+const RELATIVE_PERTURBATION: f64 = 0.03;
+
+/// The first `samples` samples of `batches`.
+pub fn take(batches: &[Vec<Tensor>], samples: usize) -> Vec<Vec<Tensor>> {
+    let mut left = samples;
+    let mut taken = Vec::new();
+    for batch in batches {
+        if left == 0 {
+            break;
+        }
+        let count = batch.first().and_then(|input| input.shape().first().copied()).unwrap_or(1);
+        taken.push(if count <= left { batch.clone() } else { batch.iter().map(|input| input.rows(0, left)).collect() });
+        left = left.saturating_sub(count);
+    }
+    taken
+}
+
+/// For each layer, the relative squared error of the output for one unit of squared error in its kernel; `None` where
+/// the output did not move in finite numbers.
+///
+/// # Errors
+/// What the runtime says of a model that it ran unperturbed.
+pub fn measure(
+    model: &Model,
+    layers: &[Layer],
+    runtime: RuntimeKind,
+    batches: &[Vec<Tensor>],
+    seed: u64,
+    progress: &mut (dyn FnMut(usize) + Send),
+) -> Result<Vec<Option<f64>>, EngineError> {
+    let reference = outputs(model, runtime, batches)?;
+    let energy: Vec<f64> = reference.iter().map(|output| centred_energy(output)).collect();
+    let progress = Mutex::new((0usize, progress));
+    let measured: Vec<Result<Option<f64>, EngineError>> = layers
+        .par_iter()
+        .enumerate()
+        .map(|(number, layer)| {
+            let (perturbed, added) = perturb(model, layer, seed.wrapping_add(1 + number as u64));
+            let moved = outputs(&perturbed, runtime, batches)?;
+            let relative: f64 = moved
+                .iter()
+                .zip(&reference)
+                .zip(&energy)
+                .filter(|&(_, &energy)| energy > 0.0)
+                .map(|((moved, reference), energy)| squared_distance(moved, reference) / energy)
+                .sum();
+            if let Ok(mut progress) = progress.lock() {
+                progress.0 += 1;
+                let done = progress.0;
+                (progress.1)(done);
+            }
+            let sensitivity = relative / added;
+            Ok((sensitivity.is_finite() && sensitivity > 0.0).then_some(sensitivity))
+        })
+        .collect();
+    measured.into_iter().collect()
+}
+
+/// The model with noise on one kernel, and the noise's energy.
+fn perturb(model: &Model, layer: &Layer, seed: u64) -> (Model, f64) {
+    let mut perturbed = model.clone();
+    let dense = model.weight(layer.id).form.dense();
+    let mut values = dense.to_f32();
+    let mean_square = values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>() / values.len().max(1) as f64;
+    // Uniform noise, whose extent is the square root of three times its root mean square.
+    let extent = (RELATIVE_PERTURBATION * mean_square.sqrt() * 3f64.sqrt()) as f32;
+    let mut random = synthetic::generator(seed);
+    for value in &mut values {
+        *value += random.random_range(-1.0f32..=1.0) * extent;
+    }
+    let noisy = Values::from_f32(dense.dtype(), &values);
+    let added = noisy.iter().zip(dense.iter()).map(|(a, b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
+    perturbed.weight_mut(layer.id).form = Form::Dense(noisy);
+    (perturbed, added)
+}
+
+/// The floating-point outputs over all batches, one vector an output and batch.
+fn outputs(model: &Model, runtime: RuntimeKind, batches: &[Vec<Tensor>]) -> Result<Vec<Vec<f32>>, EngineError> {
+    let mut session = open_in(model, runtime)?;
+    let mut all = Vec::new();
+    for batch in batches {
+        let given = session.run(batch)?;
+        all.extend(given.iter().filter(|output| output.element().is_float()).map(|output| output.to_f32().into_owned()));
+    }
+    Ok(all)
+}
+
+fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+}
+
+/// Energy around the mean: an offset that all outputs share says nothing.
+fn centred_energy(values: &[f32]) -> f64 {
+    let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len().max(1) as f64;
+    values.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum()
+}

@@ -1,0 +1,223 @@
+//! Synthetic inputs: what a network might see, drawn from a seed.
+//!
+//! Noise alone misleads: its neighbouring pixels have nothing in common, so that layers behind it see nothing of what
+//! they were trained for. Photographs are made of things that hide each other; images of many overlapping shapes of all
+//! sizes ("dead leaves") share their statistics. Small gray images are mostly something bright on a dark ground.
+//!
+//! Source: Lee, Mumford and Huang, "Occlusion models for natural images", 2001.
+
+use onnx_dcomp_ir::{Model, Role};
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64;
+
+use crate::error::EngineError;
+use crate::preprocess::{Layout, Preprocess};
+use crate::tensor::{Dimension, ElementType, Tensor, TensorInfo};
+
+/// The generator of everything random in evidence.
+pub fn generator(seed: u64) -> Pcg64 {
+    Pcg64::seed_from_u64(seed)
+}
+
+/// What the inputs of one model are drawn like.
+pub struct Inputs<'a> {
+    preprocess: &'a Preprocess,
+    infos: Vec<TensorInfo>,
+    /// Height and width of images.
+    size: [usize; 2],
+    full_size: [usize; 2],
+    /// Rows of the smallest table that indices may look into.
+    table_rows: usize,
+}
+
+/// Elements of an image that is larger than evidence needs, where its size is free.
+const LARGE_IMAGE: usize = 1 << 17;
+
+impl<'a> Inputs<'a> {
+    /// Inputs for `model`, whose images become inputs by `preprocess`.
+    pub fn new(model: &Model, preprocess: &'a Preprocess) -> Self {
+        let embedding = model.weights().filter(|(_, weight)| weight.role == Role::Embedding);
+        let table_rows = embedding.filter_map(|(_, weight)| weight.shape.first().copied()).min().unwrap_or(2);
+        let infos = preprocess.inputs.clone();
+        let mut inputs = Self { preprocess, infos, size: [0, 0], full_size: [0, 0], table_rows };
+        inputs.full_size = inputs.image_size();
+        inputs.size = inputs.full_size;
+        if inputs.size_is_free() {
+            // Halved as long as it is large; networks with free sizes want multiples of small powers of two.
+            while inputs.size[0] * inputs.size[1] * 3 > LARGE_IMAGE && inputs.size.iter().all(|side| side % 64 == 0) {
+                inputs.size = inputs.size.map(|side| side / 2);
+            }
+        }
+        inputs
+    }
+
+    fn image(&self) -> Option<&TensorInfo> {
+        self.preprocess.image.as_ref().and_then(|(index, _)| self.infos.get(*index))
+    }
+
+    /// The axes of height and width.
+    fn axes(&self) -> [usize; 2] {
+        match self.preprocess.image.as_ref().map(|(_, format)| format.layout) {
+            Some(Layout::Nhwc) => [1, 2],
+            _ => [2, 3],
+        }
+    }
+
+    fn size_is_free(&self) -> bool {
+        let axes = self.axes();
+        self.image().and_then(|info| info.shape.as_ref()).is_some_and(|shape| {
+            axes.iter().all(|&axis| shape.get(axis).is_some_and(|dimension| dimension.fixed().is_none()))
+        })
+    }
+
+    fn image_size(&self) -> [usize; 2] {
+        let wanted = self.preprocess.image.as_ref().and_then(|(_, format)| format.size);
+        let shape = self.image().and_then(|info| info.shape.clone()).unwrap_or_default();
+        let axes = self.axes();
+        let fixed = axes.map(|axis| shape.get(axis).and_then(Dimension::fixed));
+        let fallback = wanted.unwrap_or([224, 224]);
+        [fixed[0].unwrap_or(fallback[0]), fixed[1].unwrap_or(fallback[1])]
+    }
+
+    /// Goes back to the size that the model or its preprocessing names; whether that is another one.
+    pub fn use_full_size(&mut self) -> bool {
+        let changes = self.size != self.full_size;
+        self.size = self.full_size;
+        changes
+    }
+
+    /// The shape of input `index` without its first axis, and whether that axis counts samples.
+    fn shape(&self, index: usize) -> (Vec<usize>, usize) {
+        let info = &self.infos[index];
+        let is_image = self.preprocess.image.as_ref().is_some_and(|(image, _)| *image == index);
+        let shape = info.shape.clone().unwrap_or_default();
+        let axes = self.axes();
+        let side = |axis: usize| match axes.iter().position(|&a| a == axis).filter(|_| is_image) {
+            Some(side) => self.size[side],
+            None => shape.get(axis).and_then(Dimension::fixed).unwrap_or(16),
+        };
+        let batch = shape.first().map_or(1, |dimension| dimension.fixed().unwrap_or(0));
+        ((1..shape.len()).map(side).collect(), batch)
+    }
+
+    /// How many samples have at most `elements` elements together; from 1 to `most`.
+    pub fn samples_within(&self, elements: usize, most: usize) -> usize {
+        let each: usize = (0..self.infos.len()).map(|index| self.shape(index).0.iter().product::<usize>()).sum();
+        (elements / each.max(1)).clamp(1, most.max(1))
+    }
+
+    /// About `samples` samples, in batches of at most 16: one tensor for each input of the model.
+    ///
+    /// # Errors
+    /// [`EngineError::TensorLength`] where a shape overflows.
+    pub fn draw(&self, samples: usize, random: &mut Pcg64) -> Result<Vec<Vec<Tensor>>, EngineError> {
+        const BATCH: usize = 16;
+        let fixed = (0..self.infos.len()).map(|index| self.shape(index).1).find(|&batch| batch > 0);
+        let batch = fixed.unwrap_or(samples.min(BATCH));
+        let mut left = samples;
+        let mut batches = Vec::new();
+        while left > 0 {
+            let count = if fixed.is_some() { batch } else { batch.min(left) };
+            batches.push((0..self.infos.len()).map(|index| self.tensor(index, count, random)).collect::<Result<_, _>>()?);
+            left = left.saturating_sub(count);
+        }
+        Ok(batches)
+    }
+
+    fn tensor(&self, index: usize, count: usize, random: &mut Pcg64) -> Result<Tensor, EngineError> {
+        let info = &self.infos[index];
+        let (rest, _) = self.shape(index);
+        let each: usize = rest.iter().product();
+        let has_batch = info.shape.as_ref().is_none_or(|shape| !shape.is_empty());
+        let shape: Vec<usize> = if has_batch { [count].into_iter().chain(rest).collect() } else { Vec::new() };
+        let len = if has_batch { count * each } else { 1 };
+        let image = self.preprocess.image.as_ref().filter(|(image, _)| *image == index && info.element.is_float());
+        let values = match image {
+            Some((_, format)) => {
+                let channels = format.color.channels();
+                let mut values = Vec::with_capacity(len);
+                for _ in 0..count {
+                    let picture = picture(channels, self.size, random);
+                    let plane = self.size[0] * self.size[1];
+                    let value = |channel: usize, at: usize| {
+                        let pixel = f64::from(picture[channel * plane + at]) * 255.0;
+                        ((pixel * format.scale - format.mean[channel]) / format.std[channel]) as f32
+                    };
+                    match format.layout {
+                        Layout::Nhwc => (0..plane).for_each(|at| values.extend((0..channels).map(|c| value(c, at)))),
+                        _ => (0..channels).for_each(|c| values.extend((0..plane).map(|at| value(c, at)))),
+                    }
+                }
+                values
+            }
+            None if info.element.is_float() => (0..len).map(|_| normal(random)).collect(),
+            None if info.element == ElementType::Bool => (0..len).map(|_| 1.0).collect(),
+            None => (0..len).map(|_| random.random_range(0..self.table_rows.max(1)) as f32).collect(),
+        };
+        Ok(Tensor::from_f32(shape, values)?.cast(info.element))
+    }
+
+    /// What was drawn, in words.
+    pub fn describe(&self, samples: usize, runtime: &str) -> String {
+        match &self.preprocess.image {
+            Some((_, format)) => {
+                let what = if format.color.channels() == 1 { "bright strokes and shapes" } else { "overlapping shapes" };
+                format!("{samples} synthetic images of {what}, {}×{}, run in {runtime}", self.size[0], self.size[1])
+            }
+            None => format!("{samples} synthetic inputs of Gaussian noise, run in {runtime}"),
+        }
+    }
+}
+
+/// A sample of the standard normal distribution (Box and Muller, 1958).
+fn normal(random: &mut Pcg64) -> f32 {
+    let (radius, angle): (f32, f32) = (random.random_range(f32::EPSILON..1.0), random.random_range(0.0..1.0));
+    (-2.0 * radius.ln()).sqrt() * (std::f32::consts::TAU * angle).cos()
+}
+
+/// An image, channel by channel, with values in `0.0..=1.0`.
+fn picture(channels: usize, size: [usize; 2], random: &mut Pcg64) -> Vec<f32> {
+    let mut picture = shapes(channels, size, random);
+    if channels == 1 {
+        // Something bright on a dark ground: what is darker than most becomes black.
+        picture.iter_mut().for_each(|value| *value = (*value * 1.6 - 0.9).clamp(0.0, 1.0));
+    }
+    picture
+}
+
+/// Overlapping ellipses and rectangles whose radii fall off as in photographs, each of nearly one colour.
+fn shapes(channels: usize, [height, width]: [usize; 2], random: &mut Pcg64) -> Vec<f32> {
+    let plane = height * width;
+    let mut image = vec![0f32; channels * plane];
+    for channel in image.chunks_exact_mut(plane) {
+        channel.fill(random.random_range(0.0..1.0));
+    }
+    let least = height.min(width) as f32;
+    let count = random.random_range(8..25);
+    for _ in 0..count {
+        let radius = least * 0.05 / random.random_range(0.08f32..1.0);
+        let centre = (random.random_range(0.0..height as f32), random.random_range(0.0..width as f32));
+        let turn: f32 = random.random_range(0.0..std::f32::consts::PI);
+        let (sine, cosine) = turn.sin_cos();
+        let aspect: f32 = random.random_range(0.3..1.0);
+        let is_ellipse = random.random_range(0.0f32..1.0) < 0.6;
+        let gray: f32 = random.random_range(0.0..1.0);
+        let colour: Vec<f32> = (0..channels).map(|_| (gray + 0.15 * normal(random)).clamp(0.0, 1.0)).collect();
+        let reach = radius * std::f32::consts::SQRT_2;
+        let rows = (centre.0 - reach).max(0.0) as usize..((centre.0 + reach).max(0.0) as usize + 1).min(height);
+        for y in rows {
+            let columns = (centre.1 - reach).max(0.0) as usize..((centre.1 + reach).max(0.0) as usize + 1).min(width);
+            for x in columns {
+                let (dy, dx) = (y as f32 - centre.0, x as f32 - centre.1);
+                let (u, v) = ((dx * cosine + dy * sine) / radius, (dy * cosine - dx * sine) / (radius * aspect));
+                let is_inside = if is_ellipse { u * u + v * v < 1.0 } else { u.abs() < 1.0 && v.abs() < 1.0 };
+                if is_inside {
+                    (0..channels).for_each(|channel| image[channel * plane + y * width + x] = colour[channel]);
+                }
+            }
+        }
+    }
+    // Nothing in the world is perfectly flat.
+    image.iter_mut().for_each(|value| *value = (*value + 0.02 * normal(random)).clamp(0.0, 1.0));
+    image
+}

@@ -1,0 +1,312 @@
+//! Quantisation with error feedback: each element's rounding error is made good by the elements that follow it.
+//!
+//! The error that counts is not that of the weights but that of the layer's outputs, `tr(E H E^T)` with `H` the second
+//! moment of the layer's input. With `U` the upper Cholesky factor of the inverse of `H`, rounding element `j` of a
+//! row by `e` costs `(e / U_jj)^2`, provided that the elements behind it move by `-e U_jk / U_jj`. The levels of a row
+//! are chosen one after the other by rate and distortion; through the trellis every surviving path carries its own
+//! compensated row (per-survivor processing), and paths meet again at the end of a short block of columns.
+//!
+//! Sources: Hassibi and Stork, "Second order derivatives for network pruning: Optimal Brain Surgeon", 1993; Frantar et
+//! al., "GPTQ", 2023; Conzelmann and Bamler, "Reducing storage of pretrained neural networks by rate-constrained
+//! quantization and entropy coding", 2025 (the rate term); Raheli, Polydoros and Tzou, "Per-survivor processing", 1995.
+
+use std::ops::Range;
+
+use onnx_dcomp_forms::{GridKind, trellis};
+use onnx_dcomp_ir::{MomentBlock, SecondMoment};
+
+use super::neighbourhood::Neighbourhood;
+use super::rate::{Counts, RateModel};
+use super::target::{MAX_LEVEL, PREDECESSORS, Quantized, Target, lower_level, point};
+
+/// Columns whose levels are decided together. Longer blocks cost time (each path carries a row of this length) and
+/// gain little: a path's past is settled after some five times the trellis' memory.
+const BLOCK: usize = 32;
+
+/// What the output makes of an error in one row of the weight.
+#[derive(Debug, Clone)]
+pub struct Curvature {
+    /// Consecutive diagonal blocks that cover a row.
+    blocks: Vec<Factor>,
+}
+
+/// The upper Cholesky factor of the inverse of one diagonal block of the second moment.
+#[derive(Debug, Clone)]
+struct Factor {
+    size: usize,
+    /// Row-major, `size` squared; row `j` is divided by its diagonal element.
+    rows: Vec<f32>,
+    /// `1 / U_jj^2`: what a unit of squared error in column `j` costs after compensation.
+    weight: Vec<f32>,
+}
+
+impl Curvature {
+    /// Factors a second moment, scaled to a mean diagonal of one and damped by `damping` times that mean.
+    ///
+    /// `None` where it is not positive definite even so: it then tells nothing.
+    pub fn new(moment: &SecondMoment, damping: f64) -> Option<Self> {
+        let trace: f64 = moment.blocks.iter().flat_map(|b| (0..b.size).map(|i| f64::from(b.values[i * b.size + i]))).sum();
+        let mean = trace / moment.columns() as f64;
+        if !(mean.is_finite() && mean > 0.0) {
+            return None;
+        }
+        let blocks = moment.blocks.iter().map(|block| Factor::new(block, mean, damping)).collect::<Option<_>>()?;
+        Some(Self { blocks })
+    }
+
+    /// Geometric mean of what a unit of squared error costs, at most one: how much coarser the grid may be.
+    pub fn mean_weight(&self) -> f64 {
+        let weights = || self.blocks.iter().flat_map(|block| &block.weight);
+        (weights().map(|&weight| f64::from(weight).ln()).sum::<f64>() / weights().count() as f64).exp()
+    }
+}
+
+impl Factor {
+    fn new(moment: &MomentBlock, mean: f64, damping: f64) -> Option<Self> {
+        let n = moment.size;
+        let mut a: Vec<f64> = moment.values.iter().map(|&value| f64::from(value) / mean).collect();
+        (0..n).for_each(|i| a[i * n + i] += damping);
+        // H = L L^T from the bottom right corner upwards (a Cholesky factorisation of the reversed matrix) gives
+        // H = V V^T with V upper triangular, hence H^-1 = (V^-1)^T (V^-1): U = V^-1, with rows in natural order.
+        for j in (0..n).rev() {
+            let mut pivot = a[j * n + j];
+            for k in j + 1..n {
+                pivot -= a[j * n + k] * a[j * n + k];
+            }
+            if !(pivot > 0.0) {
+                return None;
+            }
+            let diagonal = pivot.sqrt();
+            a[j * n + j] = diagonal;
+            for i in 0..j {
+                let (head, tail) = a.split_at_mut(j * n);
+                let dot: f64 = head[i * n + j + 1..i * n + n].iter().zip(&tail[j + 1..n]).map(|(x, y)| x * y).sum();
+                head[i * n + j] = (head[i * n + j] - dot) / diagonal;
+            }
+        }
+        // Inverts V in place of a second matrix, row by row from the bottom: U = V^-1 is upper triangular too.
+        let mut rows = vec![0f32; n * n];
+        let mut inverse = vec![0f64; n * n];
+        for i in (0..n).rev() {
+            let diagonal = 1.0 / a[i * n + i];
+            let mut row = vec![0f64; n];
+            row[i] = diagonal;
+            for k in i + 1..n {
+                let factor = -a[i * n + k] * diagonal;
+                if factor != 0.0 {
+                    for (slot, &value) in row[k..].iter_mut().zip(&inverse[k * n + k..k * n + n]) {
+                        *slot += factor * value;
+                    }
+                }
+            }
+            inverse[i * n..(i + 1) * n].copy_from_slice(&row);
+            for (slot, value) in rows[i * n..(i + 1) * n].iter_mut().zip(&row) {
+                *slot = (value / diagonal) as f32;
+            }
+        }
+        let weight = (0..n).map(|i| (a[i * n + i] * a[i * n + i]) as f32).collect();
+        Some(Self { size: n, rows, weight })
+    }
+}
+
+/// Quantises `values` row by row: twice to learn the rates, from the first rows, then for good.
+///
+/// The curvature must cover rows of `target.row_length` elements, and `values` be a whole number of rows.
+pub fn quantize(values: &[f32], target: &Target<'_>, curvature: &Curvature) -> Quantized {
+    const LEARNING: usize = 1 << 17;
+    let head = values.len().min((LEARNING / target.row_length).max(1) * target.row_length);
+    let mut rates = RateModel::geometric();
+    let mut levels = vec![0i16; values.len()];
+    for _ in 0..2 {
+        rates = RateModel::learn(&run(&values[..head], target, curvature, &rates, &mut levels[..head]));
+    }
+    let counts = run(values, target, curvature, &rates, &mut levels);
+    Quantized { levels, bits: RateModel::learn(&counts).total_bits(&counts) }
+}
+
+fn run(values: &[f32], target: &Target<'_>, curvature: &Curvature, rates: &RateModel, levels: &mut [i16]) -> Counts {
+    let mut counts = Counts::default();
+    let mut paths = Paths::default();
+    let mut state = trellis::START;
+    let mut neighbourhood = Neighbourhood::new(target.row_length);
+    let mut row = vec![0f32; target.row_length];
+    let mut classes = vec![0u8; target.row_length];
+    let rows = values.chunks_exact(target.row_length).zip(levels.chunks_exact_mut(target.row_length));
+    for (number, (source, out)) in rows.enumerate() {
+        let step = target.steps[number % target.steps.len()];
+        let scale = target.level_scale(step);
+        row.copy_from_slice(source);
+        for (column, class) in classes.iter_mut().enumerate() {
+            *class = neighbourhood.class(column, source[column].abs() * scale);
+        }
+        let mut start = 0;
+        for factor in &curvature.blocks {
+            let end = start + factor.size;
+            let (row, out, classes) = (&mut row[start..end], &mut out[start..end], &classes[start..end]);
+            let hot = Hot { factor, classes, step, lambda: target.lambda * step * step, rates };
+            for block in (0..factor.size).step_by(BLOCK) {
+                let columns = block..(block + BLOCK).min(factor.size);
+                match target.kind {
+                    GridKind::Uniform => hot.uniform(row, columns.clone(), out, &mut paths.errors, &mut counts),
+                    GridKind::Trellis => state = paths.decide(&hot, row, columns.clone(), state, out, &mut counts),
+                }
+                for (column, &error) in columns.clone().zip(&paths.errors) {
+                    let feedback = &factor.rows[column * factor.size + columns.end..(column + 1) * factor.size];
+                    row[columns.end..].iter_mut().zip(feedback).for_each(|(value, &f)| *value -= error * f);
+                }
+            }
+            start = end;
+        }
+        out.iter().enumerate().for_each(|(column, &level)| neighbourhood.decide(column, level));
+    }
+    counts
+}
+
+/// What the inner loops read.
+struct Hot<'a> {
+    factor: &'a Factor,
+    classes: &'a [u8],
+    step: f32,
+    /// Price of a bit in squared weight units.
+    lambda: f32,
+    rates: &'a RateModel,
+}
+
+impl Hot<'_> {
+    /// Decides the columns of one block on the uniform grid, one by one.
+    fn uniform(
+        &self,
+        row: &mut [f32],
+        columns: Range<usize>,
+        out: &mut [i16],
+        errors: &mut Vec<f32>,
+        counts: &mut Counts,
+    ) {
+        errors.clear();
+        for column in columns.clone() {
+            let (value, weight) = (row[column], self.factor.weight[column]);
+            let scaled = value.abs() / self.step;
+            let nearest = ((scaled + 0.5) as i32).min(MAX_LEVEL);
+            let mut best = (f32::INFINITY, 0);
+            for candidate in [nearest, (nearest - 1).max(0), 0] {
+                let error = (scaled - candidate as f32) * self.step;
+                let bits = self.rates.bits(false, usize::from(self.classes[column]), candidate as usize);
+                let cost = weight * error * error + self.lambda * bits;
+                if cost < best.0 {
+                    best = (cost, candidate);
+                }
+            }
+            let level = if value < 0.0 { -best.1 } else { best.1 };
+            let error = value - level as f32 * self.step;
+            out[column] = level as i16;
+            counts.add(false, usize::from(self.classes[column]), level as i16);
+            let feedback = &self.factor.rows[column * self.factor.size..][column + 1..columns.end];
+            row[column + 1..columns.end].iter_mut().zip(feedback).for_each(|(value, &f)| *value -= error * f);
+            errors.push(error);
+        }
+    }
+}
+
+/// The surviving paths through the trellis, one for each state, with the row as each of them has left it.
+#[derive(Default)]
+struct Paths {
+    rows: [[f32; BLOCK]; trellis::STATES],
+    next_rows: [[f32; BLOCK]; trellis::STATES],
+    /// For each column and state: level, error, and which predecessor won.
+    steps: Vec<[(i16, f32, u8); trellis::STATES]>,
+    /// Errors of the block that was decided last, one for each column.
+    errors: Vec<f32>,
+}
+
+impl Paths {
+    /// Decides the columns of one block that starts in state `start`; returns the state behind it.
+    fn decide(
+        &mut self,
+        hot: &Hot<'_>,
+        row: &[f32],
+        columns: Range<usize>,
+        start: u8,
+        out: &mut [i16],
+        counts: &mut Counts,
+    ) -> u8 {
+        let width = columns.len();
+        let mut costs = [f32::INFINITY; trellis::STATES];
+        costs[usize::from(start)] = 0.0;
+        self.rows[usize::from(start)][..width].copy_from_slice(&row[columns.clone()]);
+        self.steps.clear();
+        for (offset, column) in columns.clone().enumerate() {
+            let (weight, class) = (hot.factor.weight[column], usize::from(hot.classes[column]));
+            let feedback = &hot.factor.rows[column * hot.factor.size..][column + 1..columns.end];
+            // For each state, and each parity of the level it may choose: level, error, cost.
+            let mut choices = [[(0i16, 0f32, f32::INFINITY); 2]; trellis::STATES];
+            for (state, choice) in choices.iter_mut().enumerate() {
+                if costs[state].is_finite() {
+                    *choice = self.choices(hot, state, offset, weight, class);
+                }
+            }
+            let mut next = [f32::INFINITY; trellis::STATES];
+            let mut taken = [(0i16, 0f32, 0u8); trellis::STATES];
+            for state in 0..trellis::STATES {
+                let [(p0, b0), (p1, b1)] = PREDECESSORS[state];
+                let first = costs[usize::from(p0)] + choices[usize::from(p0)][usize::from(b0)].2;
+                let second = costs[usize::from(p1)] + choices[usize::from(p1)][usize::from(b1)].2;
+                let (won, cost, (from, parity)) =
+                    if second < first { (1, second, (p1, b1)) } else { (0, first, (p0, b0)) };
+                if !cost.is_finite() {
+                    continue;
+                }
+                next[state] = cost;
+                let (level, error, _) = choices[usize::from(from)][usize::from(parity)];
+                taken[state] = (level, error, won);
+                let source = &self.rows[usize::from(from)][offset + 1..width];
+                let target = &mut self.next_rows[state][offset + 1..width];
+                for ((slot, &value), &f) in target.iter_mut().zip(source).zip(feedback) {
+                    *slot = value - error * f;
+                }
+            }
+            costs = next;
+            std::mem::swap(&mut self.rows, &mut self.next_rows);
+            self.steps.push(taken);
+        }
+        let end = (0..trellis::STATES).min_by(|&a, &b| costs[a].total_cmp(&costs[b])).unwrap_or(0);
+        let mut state = end as u8;
+        self.errors.clear();
+        self.errors.resize(width, 0.0);
+        for offset in (0..width).rev() {
+            let (level, error, won) = self.steps[offset][usize::from(state)];
+            let column = columns.start + offset;
+            state = PREDECESSORS[usize::from(state)][usize::from(won)].0;
+            out[column] = level;
+            counts.add(trellis::is_odd(state), usize::from(hot.classes[column]), level);
+            self.errors[offset] = error;
+        }
+        end as u8
+    }
+
+    /// The best level of each parity for the path that is in `state`.
+    #[inline]
+    fn choices(&self, hot: &Hot<'_>, state: usize, offset: usize, weight: f32, class: usize) -> [(i16, f32, f32); 2] {
+        let value = self.rows[state][offset];
+        let scaled = value.abs() / hot.step;
+        let odd = trellis::is_odd(state as u8);
+        let shift = f32::from(u8::from(odd));
+        let mut choices = [(0i16, 0f32, f32::INFINITY); 2];
+        for (parity, choice) in choices.iter_mut().enumerate() {
+            let lower = lower_level(scaled, shift, parity as i32);
+            let mut consider = |level: i32| {
+                let error = (scaled - point(level, shift)) * hot.step;
+                let cost = weight * error * error + hot.lambda * hot.rates.bits(odd, class, level as usize);
+                if cost < choice.2 {
+                    let (level, error) = if value < 0.0 { (-level, -error) } else { (level, error) };
+                    *choice = (level as i16, error, cost);
+                }
+            };
+            consider(lower);
+            consider(lower + 2);
+            if parity == 0 && lower > 0 {
+                consider(0);
+            }
+        }
+        choices
+    }
+}
