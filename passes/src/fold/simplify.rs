@@ -49,9 +49,29 @@ pub(crate) fn store_constants(
         !removed.contains(&(index - 1))
     });
     for (_, name, tensor) in found {
-        store.add(graph, &name, &tensor, Role::Other, None);
+        let (role, channel_axis) = role_of(graph, &name);
+        let channel_axis = channel_axis.filter(|&axis| axis < tensor.dims.len());
+        store.add(graph, &name, &tensor, role, channel_axis);
     }
     count
+}
+
+/// What the first node that reads `name` does with it, and the axis of its output channels.
+fn role_of(graph: &GraphProto, name: &str) -> (Role, Option<usize>) {
+    let reads = |node: &NodeProto| node.input.iter().position(|input| input == name);
+    let Some((node, position)) = graph.node.iter().find_map(|node| Some((node, reads(node)?))) else {
+        return (Role::Other, None);
+    };
+    match (node::standard_operator(node), position) {
+        ("Conv", 1) => (Role::Conv, Some(0)),
+        ("ConvTranspose", 1) => (Role::ConvTranspose, Some(1)),
+        ("Gemm", 1) => (Role::Gemm, Some(usize::from(node::int(node, "transB", 0) == 0))),
+        ("MatMul", 1) => (Role::MatMul, Some(1)),
+        ("Gather", 0) => (Role::Embedding, Some(0)),
+        ("Conv" | "ConvTranspose" | "Gemm", 2) => (Role::Bias, Some(0)),
+        ("PRelu", 1) => (Role::Activation, Some(0)),
+        _ => (Role::Other, None),
+    }
 }
 
 /// Removes nodes that return their input as it is; returns how many.
