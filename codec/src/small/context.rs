@@ -10,7 +10,7 @@ pub(super) const POINT: u32 = 8;
 /// Neighbours that a forecast is made of.
 pub(super) const TAPS: usize = 16;
 /// Weights beyond this that are flat matrices get no forecast: there it costs more time than it saves space.
-const LARGE: usize = 1 << 20;
+const LARGE: usize = 1 << 19;
 
 /// The values before an element, and running averages of magnitude over the parts of a weight that it belongs to.
 pub(super) struct Neighbours {

@@ -25,11 +25,9 @@ const fn fields(dtype: DType) -> (u32, u32) {
 const TOP_BITS: u32 = 2;
 /// Earlier exponents that are told apart.
 const EARLIER: usize = 32;
-const EXPONENTS: usize = 2048;
 
-/// What is learnt of numbers of one type, over all weights of a payload.
+/// What is learnt of numbers of one type (or of both 8-bit types), over all weights of a payload.
 pub(super) struct FloatModel {
-    dtype: DType,
     signs: [Slot; 4],
     exponents: Vec<Slot>,
     weights: Vec<[i32; 3]>,
@@ -43,7 +41,6 @@ impl FloatModel {
     pub(super) fn new(dtype: DType) -> Self {
         let exponents = 1usize << fields(dtype).0;
         Self {
-            dtype,
             signs: [Slot::NEW; 4],
             exponents: vec![Slot::NEW; exponents * (1 + 2 * EARLIER)],
             weights: vec![[26_000; 3]; 16],
@@ -58,11 +55,12 @@ impl FloatModel {
     pub(super) fn code<C: BinaryCoder>(
         &mut self,
         coder: &mut C,
+        dtype: DType,
         count: usize,
         bits: impl Fn(usize) -> u64,
     ) -> Result<Values, DecodeError> {
-        let size = self.dtype.element_bytes();
-        let (exponent_bits, mantissa_bits) = fields(self.dtype);
+        let size = dtype.element_bytes();
+        let (exponent_bits, mantissa_bits) = fields(dtype);
         let mut bytes = Vec::with_capacity(count * size);
         let (mut last, mut earlier, mut last_sign) = (0usize, 0usize, 0usize);
         for index in 0..count {
@@ -79,7 +77,7 @@ impl FloatModel {
             }
         }
         coder.check()?;
-        Values::new(self.dtype, bytes).map_err(|_| DecodeError::Corrupt { what: "numbers of a broken size" })
+        Values::new(dtype, bytes).map_err(|_| DecodeError::Corrupt { what: "numbers of a broken size" })
     }
 
     fn exponent<C: BinaryCoder>(
@@ -126,13 +124,14 @@ impl FloatModel {
     pub(super) fn code_sorted<C: BinaryCoder>(
         &mut self,
         coder: &mut C,
+        dtype: DType,
         count: usize,
         bits: impl Fn(usize) -> u64,
     ) -> Result<Values, DecodeError> {
-        let size = self.dtype.element_bytes();
+        let size = dtype.element_bytes();
         let width = 8 * size as u32;
         let mask = u64::MAX >> (64 - width);
-        let (_, mantissa_bits) = fields(self.dtype);
+        let (_, mantissa_bits) = fields(dtype);
         let mut bytes = Vec::with_capacity(count * size);
         let mut last: Option<u64> = None;
         let mut spacing = 0i32;
@@ -158,7 +157,7 @@ impl FloatModel {
             }
         }
         coder.check()?;
-        Values::new(self.dtype, bytes).map_err(|_| DecodeError::Corrupt { what: "numbers of a broken size" })
+        Values::new(dtype, bytes).map_err(|_| DecodeError::Corrupt { what: "numbers of a broken size" })
     }
 
     /// Codes the distance to the next key and returns it with its length in bits, which is about `guess`.

@@ -18,7 +18,7 @@ use onnx_dcomp_forms::{DType, Mask, Values};
 
 use crate::error::DecodeError;
 use crate::layout::Layout;
-use arithmetic::{BinaryCoder, BitCounter, BitDecoder, BitEncoder};
+use arithmetic::{BitCounter, BitDecoder, BitEncoder};
 use codes::CodeModel;
 use floats::FloatModel;
 use levels::LevelModel;
@@ -29,6 +29,7 @@ struct Models {
     levels: Option<LevelModel>,
     masks: Option<LevelModel>,
     codes: Option<CodeModel>,
+    /// By element type; the 8-bit types share one.
     floats: [Option<FloatModel>; DType::ALL.len()],
 }
 
@@ -46,6 +47,7 @@ impl Models {
     }
 
     fn floats(&mut self, dtype: DType) -> &mut FloatModel {
+        let dtype = if dtype == DType::U8 { DType::I8 } else { dtype };
         self.floats[dtype as usize].get_or_insert_with(|| FloatModel::new(dtype))
     }
 }
@@ -81,13 +83,13 @@ impl Encoder {
     /// Appends numbers, bit-exact.
     pub fn floats(&mut self, values: &Values) {
         let model = self.models.floats(values.dtype());
-        let _ = model.code(&mut self.coder, values.len(), |index| values.bits(index));
+        let _ = model.code(&mut self.coder, values.dtype(), values.len(), |index| values.bits(index));
     }
 
     /// Appends numbers, bit-exact, that mostly ascend, such as centroids: the first may be zero whatever follows.
     pub fn sorted_floats(&mut self, values: &Values) {
         let model = self.models.floats(values.dtype());
-        let _ = model.code_sorted(&mut self.coder, values.len(), |index| values.bits(index));
+        let _ = model.code_sorted(&mut self.coder, values.dtype(), values.len(), |index| values.bits(index));
     }
 
     /// Appends a mask.
@@ -147,7 +149,7 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// [`DecodeError::Truncated`] where the stream ends before.
     pub fn floats(&mut self, count: usize, dtype: DType) -> Result<Values, DecodeError> {
-        self.models.floats(dtype).code(&mut self.coder, count, |_| 0)
+        self.models.floats(dtype).code(&mut self.coder, dtype, count, |_| 0)
     }
 
     /// Reads `count` numbers that mostly ascend.
@@ -155,7 +157,7 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// [`DecodeError::Truncated`] where the stream ends before.
     pub fn sorted_floats(&mut self, count: usize, dtype: DType) -> Result<Values, DecodeError> {
-        self.models.floats(dtype).code_sorted(&mut self.coder, count, |_| 0)
+        self.models.floats(dtype).code_sorted(&mut self.coder, dtype, count, |_| 0)
     }
 
     /// Reads a mask of `count` elements.
