@@ -9,7 +9,10 @@ from math import prod
 
 import numpy as np
 
+from small import Small
+
 DTYPES = ["<f4", "<f2", "<u2", "<f8", "i1", "u1"]  # bfloat16 as bits
+WIDTHS = [(8, 23), (5, 10), (8, 7), (11, 52), (7, 0), (7, 0)]  # bits of exponent and of mantissa
 
 
 def require(condition, message):
@@ -151,6 +154,44 @@ def static_parts(record, stream):
     elif record.form > 4:
         table = plane(reader, record.table_size, coder).view(np.int8)
     return table, numbers(reader, size, coder)
+
+
+def small_parts(record, own, shared):  # section 8
+    """Side table and elements of a weight of the coder 2."""
+    if not own:
+        table = small_table(record, shared)
+        return table, small_elements(record, shared, table, record.size)
+    table, parts, left = small_table(record, Small(own[0])), [], record.size
+    for stream in own[1:]:
+        parts.append(small_elements(record, Small(stream), table, min(left, record.chunk)))
+        left -= len(parts[-1])
+    return table, np.concatenate(parts)
+
+
+def from_patterns(patterns, dtype):
+    return np.array(patterns, f"<u{np.dtype(DTYPES[dtype]).itemsize}").view(DTYPES[dtype])
+
+
+def small_table(record, stream):
+    if record.form == 2:
+        return from_patterns(stream.sorted_floats(record.table_size, *WIDTHS[record.dtype]), record.dtype)
+    if record.form > 4:
+        return np.array(stream.levels(record.table_size, record.table_size, 1, False), np.int8)
+
+
+def small_elements(record, stream, table, size):
+    layout, dtype = (size, record.row_length, record.kernel_size), record.dtype
+    if record.form == 0 and dtype > 3:
+        return (np.array(stream.levels(*layout, False), int) + (0, 128)[dtype == 5]).astype(DTYPES[dtype])
+    if record.form == 0:
+        return from_patterns(stream.floats(size, *WIDTHS[dtype]), dtype)
+    if record.form == 1:
+        mask = np.array(stream.mask(*layout), bool)
+        return spread(mask, from_patterns(stream.floats(int(mask.sum()), *WIDTHS[dtype]), dtype))
+    if record.form == 2:
+        patterns = table.view(f"<u{table.itemsize}").tolist()
+        return np.array(stream.codes(*layout, patterns, 8 * table.itemsize), int)
+    return np.array(stream.levels(*layout, record.form in (4, 6)), int)
 
 
 def spread(mask, stored):

@@ -280,3 +280,95 @@ fn decode_blocks<'t>(
     *reader = Reader::new(bytes);
     Ok((count / WAYS - left) * WAYS)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    struct Collected<'a> {
+        tables: [&'a DecodeTable; 2],
+        symbols: Vec<u8>,
+    }
+
+    impl Sink for Collected<'_> {
+        fn block(&mut self, mut next: impl FnMut(usize) -> usize) -> bool {
+            (0..WAYS).for_each(|lane| self.symbols.push(self.tables[lane % 2].symbols[next(lane)]));
+            true
+        }
+
+        fn one(&mut self, index: usize, slot: usize) -> bool {
+            self.symbols.push(self.tables[index % 2].symbols[slot]);
+            true
+        }
+    }
+
+    fn count(symbols: impl Iterator<Item = u8>) -> [u64; 256] {
+        let mut counts = [0u64; 256];
+        symbols.for_each(|symbol| counts[usize::from(symbol)] += 1);
+        counts
+    }
+
+    fn written_and_read(frequencies: &Frequencies) -> Frequencies {
+        let mut bytes = Vec::new();
+        frequencies.write(&mut bytes);
+        let mut reader = Reader::new(&bytes);
+        let read = Frequencies::read(&mut reader).unwrap();
+        assert_eq!(reader.remaining(), 0);
+        read
+    }
+
+    /// Symbols with a peak, as weights have; `len` decides between one state and eight.
+    fn symbols() -> impl Strategy<Value = Vec<u8>> {
+        (1..300usize, 1..255u8, prop_oneof![Just(1usize), Just(40)]).prop_flat_map(|(len, spread, times)| {
+            proptest::collection::vec((0..=spread, 0..=spread), len * times)
+                .prop_map(|pairs| pairs.into_iter().map(|(a, b)| a.min(b)).collect())
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn symbols_come_back(symbols in symbols()) {
+            let even = Frequencies::new(&count(symbols.iter().copied().step_by(2)));
+            let odd = Frequencies::new(&count(symbols.iter().copied().skip(1).step_by(2)));
+            prop_assume!(symbols.len() > 1);
+            let stream = encode(&symbols, [&even, &odd]);
+            let tables = [&even, &odd].map(|table| DecodeTable::new(&written_and_read(table)));
+            let tables = [&tables[0], &tables[1]];
+            let mut collected = Collected { tables, symbols: Vec::new() };
+            decode(&stream, symbols.len(), tables, &mut collected).unwrap();
+            prop_assert!(collected.symbols == symbols);
+            let mut collected = Collected { tables, symbols: Vec::new() };
+            prop_assert!(decode(&stream[..stream.len() - 2], symbols.len(), tables, &mut collected).is_err());
+        }
+    }
+
+    /// An independent coder of the same family says how long the stream must be.
+    #[test]
+    fn length_agrees_with_the_oracle_and_the_entropy() {
+        use constriction::stream::{Encode, model::DefaultContiguousCategoricalEntropyModel, stack::DefaultAnsCoder};
+        let symbols: Vec<u8> = (0..200_000u64)
+            .map(|index| {
+                let random = index.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ index >> 3;
+                (random.wrapping_mul(0xD134_2543_DE82_EF95) >> 40).trailing_zeros().min(15) as u8
+            })
+            .collect();
+        let counts = count(symbols.iter().copied());
+        let frequencies = Frequencies::new(&counts);
+        let bytes = encode(&symbols, [&frequencies; 2]).len() as f64;
+        let total = symbols.len() as f64;
+        let bits: f64 =
+            counts.iter().filter(|&&count| count > 0).map(|&count| count as f64 * (total / count as f64).log2()).sum();
+        assert!(bytes * 8.0 < bits * 1.01, "{bytes} bytes, the entropy is {} bytes", bits / 8.0);
+        let probabilities: Vec<f64> = counts[..16].iter().map(|&count| count as f64 / total).collect();
+        let model =
+            DefaultContiguousCategoricalEntropyModel::from_floating_point_probabilities_fast(&probabilities, None)
+                .unwrap();
+        let mut oracle = DefaultAnsCoder::new();
+        oracle.encode_iid_symbols_reverse(symbols.iter().map(|&symbol| usize::from(symbol)), &model).unwrap();
+        let oracle_bytes = oracle.into_compressed().unwrap().len() as f64 * 4.0;
+        assert!((bytes / oracle_bytes - 1.0).abs() < 0.01, "{bytes} bytes, the oracle needs {oracle_bytes}");
+    }
+}

@@ -71,7 +71,13 @@ fn encode_table(form: &Form, encoder: &mut Encoder) -> bool {
 /// Appends the elements of `form` in `range`, which lie as `layout` says.
 fn encode_elements(form: &Form, range: Range<usize>, layout: &Layout, encoder: &mut Encoder) {
     match form {
-        Form::Dense(values) => encoder.floats(&values.slice(range.start, range.end)),
+        Form::Dense(values) => {
+            let values = values.slice(range.start, range.end);
+            match values.dtype() {
+                DType::I8 | DType::U8 => encoder.levels(&integers(&values), layout, false),
+                _ => encoder.floats(&values),
+            }
+        }
         Form::Sparse(sparse) => {
             let mask = sparse.mask();
             let first = (0..range.start).filter(|&index| mask.get(index)).count();
@@ -82,6 +88,27 @@ fn encode_elements(form: &Form, range: Range<usize>, layout: &Layout, encoder: &
         Form::Codebook(codebook) => encoder.codes(&codebook.codes()[range], codebook.centroids(), layout),
         Form::Grid(grid) => encoder.levels(&grid.levels()[range], layout, grid.kind() == GridKind::Trellis),
     }
+}
+
+/// Integers as levels around zero, where the coder learns best: unsigned ones are centred on 128.
+fn integers(values: &Values) -> Vec<i16> {
+    let centre = if values.dtype() == DType::U8 { 128 } else { 0 };
+    values
+        .bytes()
+        .iter()
+        .map(|&byte| if centre == 0 { i16::from(byte as i8) } else { i16::from(byte) - centre })
+        .collect()
+}
+
+/// What [`integers`] made levels of.
+fn from_integers(levels: &[i16], dtype: DType) -> Result<Values, DecodeError> {
+    const OUTSIDE: DecodeError = DecodeError::Corrupt { what: "an integer is outside the range of its type" };
+    let byte = |&level: &i16| match dtype {
+        DType::U8 => u8::try_from(i32::from(level) + 128).map_err(|_| OUTSIDE),
+        _ => i8::try_from(level).map(|level| level as u8).map_err(|_| OUTSIDE),
+    };
+    let bytes = levels.iter().map(byte).collect::<Result<Vec<u8>, _>>()?;
+    Values::new(dtype, bytes).map_err(|_| DecodeError::RAGGED)
 }
 
 /// The side table of a form.
@@ -148,7 +175,8 @@ fn decode_elements(
             Elements::Codes(decoder.codes(count, centroids, layout)?)
         }
         (Kind::Grid { kind, .. }, _) => Elements::Levels(decoder.levels(count, layout, *kind == GridKind::Trellis)?),
-        _ => Elements::Values(decoder.floats(count, record.dtype)?),
+        _ if record.dtype.is_float() => Elements::Values(decoder.floats(count, record.dtype)?),
+        _ => Elements::Values(from_integers(&decoder.levels(count, layout, false)?, record.dtype)?),
     })
 }
 

@@ -110,15 +110,17 @@ fn mutate(payload: &mut Vec<u8>, state: &mut u64) {
 fn mutated_payloads_neither_panic_nor_exceed_the_bound() {
     const MUTATIONS: usize = 120_000;
     let _watch = WATCH.lock();
-    let originals: Vec<Vec<u8>> = Coder::ALL.into_iter().flat_map(payloads).collect();
+    let originals = Coder::ALL.map(payloads);
     let mut state = 7;
     let mut accepted = 0;
     for round in 0..MUTATIONS {
-        let mut payload = originals[round % originals.len()].clone();
+        // The models of `small` take long to set up, and its streams cannot be malformed: fewer rounds suffice.
+        let coder = [0, 1, 0, 1, 0, 1, 0, 1, 0, 2][round % 10];
+        let mut payload = originals[coder][round / 10 % originals[coder].len()].clone();
         mutate(&mut payload, &mut state);
         seal(&mut payload);
         LARGEST.store(0, Ordering::Relaxed);
-        let outcome = if round % 2 == 0 {
+        let outcome = if round / 10 % 2 == 0 {
             decode(&payload, &LIMITS).map(|weights| weights.len())
         } else {
             decode_forms(&payload, &LIMITS).map(|weights| weights.len())
