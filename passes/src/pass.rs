@@ -59,6 +59,6 @@ pub enum PassError {
         pass: &'static str,
         /// What [`Model::verify`] found.
         #[source]
-        source: onnx_dcomp_ir::IrError,
+        source: Box<onnx_dcomp_ir::IrError>,
     },
 }

@@ -82,7 +82,7 @@ pub struct RecipeError {
     /// Bytes of the text that are to blame.
     pub span: Range<usize>,
     /// What is wrong with them.
-    pub problem: RecipeProblem,
+    pub problem: Box<RecipeProblem>,
 }
 
 /// The kinds of mistakes in a recipe.
@@ -166,6 +166,7 @@ impl Recipe {
             if !model.weights().any(|(_, weight)| rule.selector.matches(weight)) {
                 let nearest = rule.selector.nearest_in(model).map(str::to_owned);
                 let problem = RecipeProblem::NoMatch { selector: rule.selector.to_string(), nearest };
+                let problem = Box::new(problem);
                 return Err(RecipeError { line: rule.line, span: rule.span.clone(), problem });
             }
         }
@@ -257,7 +258,7 @@ impl Reader<'_> {
             let whole = value.span();
             let start = self.text.get(whole.clone()).and_then(|raw| raw.find(text)).map(|at| whole.start + at);
             let span = start.map_or(whole, |start| start + error.span.start..start + error.span.end);
-            self.error(span, RecipeProblem::Pipeline(error.problem))
+            self.error(span, RecipeProblem::Pipeline(*error.problem))
         })
     }
 
@@ -345,7 +346,7 @@ impl Reader<'_> {
     }
 
     fn error(&self, span: Range<usize>, problem: RecipeProblem) -> RecipeError {
-        RecipeError { line: self.line(&span), span, problem }
+        RecipeError { line: self.line(&span), span, problem: Box::new(problem) }
     }
 
     fn line(&self, span: &Range<usize>) -> usize {

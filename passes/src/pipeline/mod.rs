@@ -71,7 +71,7 @@ pub struct VerifyEach;
 impl Observer for VerifyEach {
     fn after(&mut self, at: Position<'_>, model: &Model, _: &PassReport, _: Duration) -> Result<(), PassError> {
         let pass = registry::find(at.name).map_or("(unregistered)", |entry| entry.name());
-        model.verify().map_err(|source| PassError::Inconsistent { pass, source })
+        model.verify().map_err(|source| PassError::Inconsistent { pass, source: Box::new(source) })
     }
 }
 
@@ -99,12 +99,12 @@ impl Pipeline {
                 let nearest = registry::find_nearest(&step.name).map(str::to_owned);
                 let problem =
                     PipelineProblem::UnknownPass { name: step.name.clone(), nearest, allowed: registry::names() };
-                return Err(PipelineError { span, problem });
+                return Err(PipelineError { span, problem: Box::new(problem) });
             };
             let own_rules = rules.get(&step.name).map(Vec::as_slice).unwrap_or_default();
             let pass = entry.build(&step.options, own_rules).map_err(|error| {
                 let problem = PipelineProblem::Option { pass: step.name.clone(), option: String::new(), error };
-                PipelineError { span, problem }
+                PipelineError { span, problem: Box::new(problem) }
             })?;
             pipeline.steps.push(Step { text: printed, pass });
         }

@@ -35,3 +35,18 @@ impl Preset {
         PRESETS.iter().find(|preset| preset.name == name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PipelineText;
+
+    #[test]
+    fn every_preset_is_a_pipeline_in_its_canonical_spelling() {
+        for preset in PRESETS {
+            let text = PipelineText::parse(preset.pipeline).map(|text| text.to_string());
+            assert_eq!(text.as_deref(), Ok(preset.pipeline), "{}", preset.name);
+            assert_eq!(Preset::find(preset.name), Some(preset));
+        }
+    }
+}

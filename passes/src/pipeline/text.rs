@@ -38,7 +38,7 @@ pub struct PipelineError {
     /// Bytes of the text that are to blame.
     pub span: Range<usize>,
     /// What is wrong with them.
-    pub problem: PipelineProblem,
+    pub problem: Box<PipelineProblem>,
 }
 
 /// The kinds of mistakes in a pipeline.
@@ -170,7 +170,7 @@ impl<'a> Parser<'a> {
         let Some(entry) = registry::find(name) else {
             let nearest = registry::find_nearest(name).map(str::to_owned);
             let problem = PipelineProblem::UnknownPass { name: name.to_owned(), nearest, allowed: registry::names() };
-            return Err(PipelineError { span, problem });
+            return Err(PipelineError { span, problem: Box::new(problem) });
         };
         let mut step = StepText { name: name.to_owned(), options: Vec::new() };
         self.space();
@@ -201,11 +201,12 @@ impl<'a> Parser<'a> {
         let (value, value_span) = self.value()?;
         let (pass, option) = (step.name.clone(), name.to_owned());
         if step.options.iter().any(|(given, _)| given == name) {
-            return Err(PipelineError { span: name_span, problem: PipelineProblem::Repeated { pass, option } });
+            let problem = PipelineProblem::Repeated { pass, option };
+            return Err(PipelineError { span: name_span, problem: Box::new(problem) });
         }
         entry.check(name, &value).map_err(|error| {
             let span = if matches!(error, OptionError::Unknown { .. }) { name_span } else { value_span };
-            PipelineError { span, problem: PipelineProblem::Option { pass, option, error } }
+            PipelineError { span, problem: Box::new(PipelineProblem::Option { pass, option, error }) }
         })?;
         Ok((name.to_owned(), value))
     }
@@ -264,7 +265,7 @@ impl<'a> Parser<'a> {
         let next = self.rest().chars().next();
         let found = next.map_or_else(|| "the end".to_owned(), |character| format!("`{character}`"));
         let span = self.at..self.at + next.map_or(0, char::len_utf8);
-        PipelineError { span, problem: PipelineProblem::Syntax { expected, found } }
+        PipelineError { span, problem: Box::new(PipelineProblem::Syntax { expected, found }) }
     }
 }
 
