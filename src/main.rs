@@ -1,2 +1,5 @@
 //! The command line of onnx-dcomp.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    onnx_dcomp::cli::run()
+}

@@ -1,0 +1,27 @@
+//! What is found out about a network without data, before its weights are compressed.
+
+use onnx_dcomp_engine::evidence::{self, EvidenceOptions};
+use onnx_dcomp_engine::{EngineError, PreprocessOptions};
+use onnx_dcomp_ir::{Evidence, Model};
+
+use crate::Watch;
+
+/// Runs `model` on inputs drawn from `seed` and finds out how much its output moves with each weight.
+pub(crate) fn gather(
+    model: &Model,
+    preprocess: &PreprocessOptions,
+    seed: u64,
+    watch: &dyn Watch,
+) -> Result<Evidence, EngineError> {
+    let options = EvidenceOptions { seed, preprocess: preprocess.clone(), ..EvidenceOptions::default() };
+    let mut is_begun = false;
+    let gathered = evidence::gather(model, &options, &mut |done, total| {
+        if !is_begun {
+            watch.begin("estimating sensitivity", Some(total as u64));
+            is_begun = true;
+        }
+        watch.advance(done as u64);
+    });
+    watch.end();
+    gathered
+}

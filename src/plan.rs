@@ -1,0 +1,211 @@
+//! Which passes run: the default pipeline, a preset, a text, or a recipe.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use onnx_dcomp_codec::Coder;
+use onnx_dcomp_ir::Model;
+use onnx_dcomp_passes::nearest::nearest;
+use onnx_dcomp_passes::pipeline::StepText;
+use onnx_dcomp_passes::{PRESETS, Pipeline, PipelineText, Preset, Recipe, Rules, registry};
+
+use crate::{Error, Quality};
+
+/// What to do with a model.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Plan {
+    /// The default: bits go where the output is sensitive.
+    Auto(Quality),
+    /// No value changes, and no layer is folded into another.
+    Lossless,
+    /// A pipeline with a name: `auto`, `lossless`, or one of [`PRESETS`].
+    Preset(String),
+    /// A pipeline as text.
+    Passes(String),
+    /// A recipe, in this file.
+    Recipe(PathBuf),
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self::Auto(Quality::default())
+    }
+}
+
+/// What the output is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Target {
+    /// Payloads and the nodes that decode them: the smallest file.
+    #[default]
+    Packed,
+    /// Plain floats that hold the compressed values: runs everywhere, and is no smaller.
+    Dense,
+}
+
+impl Target {
+    /// Every target.
+    pub const ALL: [Self; 2] = [Self::Packed, Self::Dense];
+
+    /// Name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Packed => "packed",
+            Self::Dense => "dense",
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|target| target.name() == text);
+        found.ok_or_else(|| format!("expected packed or dense, found `{text}`"))
+    }
+}
+
+/// Choices that reach into every pipeline; those that are `None` stay with the passes' defaults.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Choices {
+    pub(crate) target: Target,
+    pub(crate) coder: Option<Coder>,
+    pub(crate) seed: Option<u64>,
+}
+
+/// A plan, read and checked.
+pub(crate) struct Resolved {
+    /// What the output says of how it was made: `balanced`, `lossless`, the name of a preset.
+    pub(crate) label: String,
+    /// The passes.
+    pub(crate) text: PipelineText,
+    /// The file of the recipe, its text and what it says.
+    recipe: Option<(PathBuf, String, Recipe)>,
+}
+
+/// Passes that ask what is known of the data: evidence is gathered before the first of them.
+const READS_EVIDENCE: [&str; 2] = ["quantize", "share"];
+
+impl Plan {
+    /// Reads the plan; `quality` of a recipe gives way to none on the command line.
+    pub(crate) fn resolve(&self, choices: Choices) -> Result<Resolved, Error> {
+        let resolved = |label: &str, text: PipelineText| Resolved { label: label.to_owned(), text, recipe: None };
+        let mut found = match self {
+            Self::Auto(quality) => resolved(&quality.to_string(), parse(&auto(*quality))?),
+            Self::Lossless => resolved("lossless", parse(LOSSLESS)?),
+            Self::Preset(name) => resolved(name, preset(name, Quality::default())?),
+            Self::Passes(text) => resolved("passes", parse(text)?),
+            Self::Recipe(file) => read_recipe(file)?,
+        };
+        found.text = with_choices(found.text, choices);
+        Ok(found)
+    }
+}
+
+impl Plan {
+    /// The passes that the plan runs, as text.
+    ///
+    /// # Errors
+    /// Where the plan cannot be read.
+    pub fn pipeline_text(&self) -> Result<String, Error> {
+        self.resolve(Choices::default()).map(|resolved| resolved.text.to_string())
+    }
+}
+
+impl Resolved {
+    /// Places of the passes that read evidence.
+    pub(crate) fn first_reader_of_evidence(&self) -> Option<usize> {
+        self.text.steps.iter().position(|step| READS_EVIDENCE.contains(&step.name.as_str()))
+    }
+
+    /// The pipeline of the steps in `range`, with what the recipe says of the weights of `model`.
+    pub(crate) fn rules(&self, model: &Model) -> Result<Rules, Error> {
+        match &self.recipe {
+            None => Ok(Rules::new()),
+            Some((file, text, recipe)) => recipe.rules(model).map_err(|error| Error::recipe(file.clone(), text, error)),
+        }
+    }
+
+    /// The pipeline of some of the steps.
+    pub(crate) fn pipeline(&self, steps: std::ops::Range<usize>, rules: &Rules) -> Result<Pipeline, Error> {
+        let text = PipelineText { steps: self.text.steps.get(steps).unwrap_or_default().to_vec() };
+        Pipeline::build(&text, rules).map_err(|error| Error::pipeline(&text.to_string(), error))
+    }
+
+    /// The file of the recipe, where there is one.
+    pub(crate) fn recipe_file(&self) -> Option<&Path> {
+        self.recipe.as_ref().map(|(file, ..)| file.as_path())
+    }
+}
+
+/// The default pipeline.
+fn auto(quality: Quality) -> String {
+    format!("fold, recognise, quantize(quality={}), strip, pack", quality.decibels())
+}
+
+const LOSSLESS: &str = "recognise, strip, pack";
+
+fn parse(text: &str) -> Result<PipelineText, Error> {
+    PipelineText::parse(text).map_err(|error| Error::pipeline(text, error))
+}
+
+fn preset(name: &str, quality: Quality) -> Result<PipelineText, Error> {
+    match (name, Preset::find(name)) {
+        ("auto", _) => parse(&auto(quality)),
+        ("lossless", _) => parse(LOSSLESS),
+        (_, Some(preset)) => parse(preset.pipeline),
+        (_, None) => {
+            let names = preset_names();
+            let meant = nearest(name, names.iter().copied()).map(|name| format!("; did you mean `{name}`?"));
+            let meant = meant.unwrap_or_default();
+            Err(Error::Usage(format!("unknown preset `{name}`{meant} (known: {})", names.join(", "))))
+        }
+    }
+}
+
+/// The names of all presets, the default first.
+pub fn preset_names() -> Vec<&'static str> {
+    let mut names = vec!["auto", "lossless"];
+    names.extend(PRESETS.iter().map(|preset| preset.name).filter(|name| *name != "lossless"));
+    names
+}
+
+fn read_recipe(file: &Path) -> Result<Resolved, Error> {
+    let text = std::fs::read_to_string(file).map_err(|source| Error::Read { file: file.to_owned(), source })?;
+    let recipe = Recipe::parse(&text).map_err(|error| Error::recipe(file.to_owned(), &text, error))?;
+    let quality = recipe.quality.map(Quality::from).unwrap_or_default();
+    let given = recipe.pipeline_text().map_err(|error| Error::pipeline("preset", error))?;
+    let pipeline = match given {
+        Some(given) => given,
+        None => preset(recipe.preset.as_deref().unwrap_or("auto"), quality)?,
+    };
+    let pipeline = match recipe.seed {
+        Some(seed) => pipeline.with_default("seed", &seed.to_string()),
+        None => pipeline,
+    };
+    let label = recipe.preset.clone().unwrap_or_else(|| "recipe".to_owned());
+    Ok(Resolved { label, text: pipeline, recipe: Some((file.to_owned(), text, recipe)) })
+}
+
+fn with_choices(mut text: PipelineText, choices: Choices) -> PipelineText {
+    if choices.target == Target::Dense {
+        text.steps.retain(|step| step.name != "pack" && step.name != "lower");
+        if registry::find("lower").is_some() {
+            let options = vec![("target".to_owned(), "dense".to_owned())];
+            text.steps.push(StepText { name: "lower".to_owned(), options });
+        }
+    }
+    if let Some(coder) = choices.coder {
+        text = text.with_default("coder", coder.name());
+    }
+    match choices.seed {
+        Some(seed) => text.with_default("seed", &seed.to_string()),
+        None => text,
+    }
+}
