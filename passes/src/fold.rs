@@ -51,7 +51,8 @@ pub struct Fold;
 impl Configured for Fold {
     type Options = NoOptions;
     const NAME: &'static str = "fold";
-    const SUMMARY: &'static str = "what can be computed before the model runs: constants, BatchNormalization, dead code";
+    const SUMMARY: &'static str =
+        "what can be computed before the model runs: constants, BatchNormalization, dead code";
     const SOURCE: &'static str = "Jacob et al., Quantization and Training of Neural Networks, 2018, section 3.2";
 
     fn configured(_: Settings<NoOptions>) -> Self {

@@ -16,9 +16,7 @@ use onnx_dcomp_ir::{Model, marker};
 use onnx_dcomp_proto::attribute_proto::AttributeType;
 use onnx_dcomp_proto::tensor_proto::DataType;
 use onnx_dcomp_proto::tensor_shape_proto::dimension;
-use onnx_dcomp_proto::{
-    AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto,
-};
+use onnx_dcomp_proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 
 use crate::fold::tensor::Tensor;
 use crate::graph_bytes::standard_version;
@@ -70,8 +68,7 @@ fn write_node(model: &Model, node: &NodeProto, depth: usize, text: &mut String) 
     let name = |name: &String| if name.is_empty() { "_".to_owned() } else { format!("%{name}") };
     let domain = if node.domain().is_empty() { String::new() } else { format!("{}::", node.domain()) };
     write!(text, "{indent}{} = {domain}{}({})", list(&node.output, name), node.op_type(), list(&node.input, name))?;
-    let plain: Vec<String> =
-        node.attribute.iter().filter(|a| a.g.is_none()).map(|a| attribute(model, a)).collect();
+    let plain: Vec<String> = node.attribute.iter().filter(|a| a.g.is_none()).map(|a| attribute(model, a)).collect();
     writeln!(text, "{}", if plain.is_empty() { String::new() } else { format!(" {{{}}}", plain.join(", ")) })?;
     for inner in node.attribute.iter().filter(|a| a.g.is_some()) {
         writeln!(text, "{indent}  {}:", inner.name())?;

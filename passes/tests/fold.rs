@@ -13,9 +13,12 @@ const EPSILON: f32 = 1e-3;
 /// A BatchNormalization over `channels` channels, and its parameters.
 fn normalization(input: &str, output: &str, channels: usize) -> (NodeProto, Vec<TensorProto>) {
     let names = ["gamma", "beta", "mean", "variance"];
-    let node = node("BatchNormalization", &[input, names[0], names[1], names[2], names[3]], output, vec![float(
-        "epsilon", EPSILON,
-    )]);
+    let node = node(
+        "BatchNormalization",
+        &[input, names[0], names[1], names[2], names[3]],
+        output,
+        vec![float("epsilon", EPSILON)],
+    );
     let parameter = |(seed, name): (usize, &&str)| {
         let mut values = noise(channels, seed as u32 + 7);
         if *name == "variance" {
@@ -49,7 +52,12 @@ fn assert_close(found: &[f32], expected: &[f64]) {
 }
 
 /// A layer `y = operator(x, w, b)` and a BatchNormalization behind it.
-fn normalized_layer(operator: &str, dims: &[i64], channels: usize, attributes: Vec<support::Attribute>) -> (GraphProto, Vec<(f64, f64)>) {
+fn normalized_layer(
+    operator: &str,
+    dims: &[i64],
+    channels: usize,
+    attributes: Vec<support::Attribute>,
+) -> (GraphProto, Vec<(f64, f64)>) {
     let (bn, parameters) = normalization("y", "z", channels);
     let affine = scale_and_shift(&parameters);
     let count = dims.iter().product::<i64>() as usize;
@@ -69,8 +77,7 @@ fn normalization_moves_into_a_grouped_convolution() {
     run(&Fold, &mut model);
     assert_eq!(operators(&model), ["Conv"]);
     assert_eq!(model.graph().node[0].output, ["z"]);
-    let weight: Vec<f64> =
-        noise(108, 1).iter().enumerate().map(|(i, &w)| f64::from(w) * affine[i / 18].0).collect();
+    let weight: Vec<f64> = noise(108, 1).iter().enumerate().map(|(i, &w)| f64::from(w) * affine[i / 18].0).collect();
     assert_close(&read(&model, "w"), &weight);
     let bias: Vec<f64> = noise(6, 2).iter().zip(&affine).map(|(&b, (s, t))| f64::from(b) * s + t).collect();
     assert_close(&read(&model, &model.graph().node[0].input[2].clone()), &bias);
@@ -85,8 +92,7 @@ fn normalization_moves_into_a_grouped_transposed_convolution() {
     run(&Fold, &mut model);
     assert_eq!(operators(&model), ["ConvTranspose"]);
     let channel = |i: usize| (i / 24) * 3 + (i / 4) % 3;
-    let weight: Vec<f64> =
-        noise(48, 1).iter().enumerate().map(|(i, &w)| f64::from(w) * affine[channel(i)].0).collect();
+    let weight: Vec<f64> = noise(48, 1).iter().enumerate().map(|(i, &w)| f64::from(w) * affine[channel(i)].0).collect();
     assert_close(&read(&model, "w"), &weight);
 }
 
@@ -161,13 +167,14 @@ fn what_others_see_is_not_rescaled() {
     shared.node.insert(0, node("Conv", &["x", "w"], "other", vec![]));
     shared.output.push(value("other", &[0, 6, 7, 7]));
     let mut captured = base();
-    let branch = |name: &str| {
-        graph(vec![node("Relu", &["y"], name, vec![])], vec![], vec![], vec![value(name, &[0, 6, 7, 7])])
-    };
-    captured.node.push(node("If", &["condition"], "chosen", vec![
-        graph_attribute("then_branch", branch("p")),
-        graph_attribute("else_branch", branch("q")),
-    ]));
+    let branch =
+        |name: &str| graph(vec![node("Relu", &["y"], name, vec![])], vec![], vec![], vec![value(name, &[0, 6, 7, 7])]);
+    captured.node.push(node(
+        "If",
+        &["condition"],
+        "chosen",
+        vec![graph_attribute("then_branch", branch("p")), graph_attribute("else_branch", branch("q"))],
+    ));
     captured.input.push(typed_value("condition", &[], DataType::Bool as i32));
     captured.output.push(value("chosen", &[0, 6, 7, 7]));
     for graph in [exposed, shared, captured] {
@@ -191,9 +198,11 @@ fn a_default_that_callers_may_override_is_no_constant() {
 #[test]
 fn half_precision_stays_half_precision() {
     let bits = |values: &[f32]| values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect::<Vec<u8>>();
-    let tensor = |name: &str, dims: &[i64], values: &[f32]| support::tensor(name, dims, DataType::Float16 as i32, bits(values));
+    let tensor =
+        |name: &str, dims: &[i64], values: &[f32]| support::tensor(name, dims, DataType::Float16 as i32, bits(values));
     let nodes = vec![node("Conv", &["x", "w"], "y", vec![]), node("Mul", &["y", "s"], "z", vec![])];
-    let tensors = vec![tensor("w", &[4, 1, 1, 1], &[1.0, 2.0, 3.0, 4.0]), tensor("s", &[4, 1, 1], &[2.0, 0.5, -1.0, 0.25])];
+    let tensors =
+        vec![tensor("w", &[4, 1, 1, 1], &[1.0, 2.0, 3.0, 4.0]), tensor("s", &[4, 1, 1], &[2.0, 0.5, -1.0, 0.25])];
     let half = DataType::Float16 as i32;
     let ends = (vec![typed_value("x", &[0, 1, 4, 4], half)], vec![typed_value("z", &[0, 4, 4, 4], half)]);
     let mut folded = model(graph(nodes.clone(), tensors.clone(), ends.0.clone(), ends.1.clone()));
@@ -223,7 +232,10 @@ fn a_reshape_to_the_batch_size_becomes_flatten() {
     let tensors = vec![zero, longs("zeros", &[0]), longs("minus", &[-1])];
     let mut model = model(graph(nodes, tensors, vec![value("x", &[0, 6, 2, 2])], vec![value("y", &[0, 24])]));
     run(&Fold, &mut model);
-    assert_eq!(print_model(&model), "graph a graph (opset 17)\n  input %x: float[N,6,2,2]\n  %y = Flatten(%x)\n  output %y: float[N,24]\n");
+    assert_eq!(
+        print_model(&model),
+        "graph a graph (opset 17)\n  input %x: float[N,6,2,2]\n  %y = Flatten(%x)\n  output %y: float[N,24]\n"
+    );
 }
 
 #[test]
@@ -260,8 +272,7 @@ fn nodes_without_effect_go_and_outputs_keep_their_names() {
         node("Neg", &["b"], "dead", vec![]),
     ];
     let ends = [0, 3];
-    let mut model =
-        model(graph(nodes, vec![], vec![value("x", &ends)], vec![value("y", &ends), value("z", &ends)]));
+    let mut model = model(graph(nodes, vec![], vec![value("x", &ends)], vec![value("y", &ends), value("z", &ends)]));
     run(&Fold, &mut model);
     assert_eq!(operators(&model), ["Relu", "Identity"]);
     let outputs: Vec<&str> = model.graph().output.iter().map(|o| o.name()).collect();

@@ -34,7 +34,8 @@ fn inner_names_are_short_and_distinct_and_outer_ones_stay() {
 #[test]
 fn captured_names_are_renamed_in_step() {
     let branch = |operator: &str, name: &str| {
-        let inner = graph(vec![node(operator, &["long outer name"], name, vec![])], vec![], vec![], vec![value(name, &[0, 3])]);
+        let inner =
+            graph(vec![node(operator, &["long outer name"], name, vec![])], vec![], vec![], vec![value(name, &[0, 3])]);
         graph_attribute(if operator == "Neg" { "then_branch" } else { "else_branch" }, inner)
     };
     let nodes = vec![

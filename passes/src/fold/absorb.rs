@@ -144,9 +144,7 @@ impl<'a, 'm> Sweep<'a, 'm> {
         let weight = |index| self.constant_dims(node::input(node, index)?);
         match node::standard_operator(node) {
             "Conv" => weight(1)?.first().copied(),
-            "ConvTranspose" => {
-                weight(1)?.get(1)?.checked_mul(usize::try_from(node::int(node, "group", 1)).ok()?)
-            }
+            "ConvTranspose" => weight(1)?.get(1)?.checked_mul(usize::try_from(node::int(node, "group", 1)).ok()?),
             "Gemm" => weight(1)?.get(usize::from(node::int(node, "transB", 0) == 0)).copied(),
             "MatMul" => match weight(1)? {
                 &[_, columns] => Some(columns),
@@ -210,7 +208,11 @@ impl<'a, 'm> Sweep<'a, 'm> {
             affine::channel_vector(tensor, after)?;
             (tensor.len() == channels || affine.shift.as_ref().is_none_or(|s| s.len() == 1)).then_some(())?;
             (tensor.len() == channels || affine.scale.as_ref().is_none_or(|s| s.len() == 1)).then_some(())?;
-            return if affine.scale.is_some() { self.check(layer, &affine.without_shift(), depth + 1) } else { Some(()) };
+            return if affine.scale.is_some() {
+                self.check(layer, &affine.without_shift(), depth + 1)
+            } else {
+                Some(())
+            };
         }
         let same_channels = self.channels(a, depth + 1)? == channels && self.channels(b, depth + 1)? == channels;
         let same_axes = self.axes_after_channels(b, depth + 1)? == after && self.rank(a)? == self.rank(b)?;
@@ -396,8 +398,12 @@ impl Layout {
 /// Appends the elements of `chunk`, times `scale`.
 fn scale_into(element: DataType, chunk: &[u8], scale: f64, into: &mut Vec<u8>) {
     if element == DataType::Float {
-        let words = chunk.as_chunks::<4>().0.iter();
-        into.extend(words.flat_map(|&w| ((f64::from(f32::from_le_bytes(w)) * scale) as f32).to_le_bytes()));
+        let start = into.len();
+        into.resize(start + chunk.len(), 0);
+        // Plain pairs of words, so that the loop runs on several at once.
+        for (from, to) in chunk.as_chunks::<4>().0.iter().zip(into[start..].as_chunks_mut::<4>().0) {
+            *to = ((f64::from(f32::from_le_bytes(*from)) * scale) as f32).to_le_bytes();
+        }
         return;
     }
     let count = chunk.len() / element_bytes(element).unwrap_or(1);

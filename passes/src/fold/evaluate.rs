@@ -329,8 +329,7 @@ fn slice(node: &NodeProto, inputs: &[Option<&Tensor>]) -> Option<Tensor> {
     let mut start = 0;
     for (index, &along) in ranges.axes.iter().enumerate() {
         let along = axis(along, x.dims.len())?;
-        let (first, count) =
-            slice_range(x.dims[along], ranges.starts[index], ranges.ends[index], ranges.steps[index])?;
+        let (first, count) = slice_range(x.dims[along], ranges.starts[index], ranges.ends[index], ranges.steps[index])?;
         start += first * from[along];
         dims[along] = count;
         steps[along] = if count > 1 { from[along] as isize * isize::try_from(ranges.steps[index]).ok()? } else { 0 };

@@ -49,13 +49,8 @@ pub(crate) struct Knowledge {
 impl Knowledge {
     /// Walks over `graph`, whose weights stand in `model`.
     pub(crate) fn gather(graph: &GraphProto, model: &Model, opset: i64, ir_version: i64) -> Self {
-        let mut knowledge = Self {
-            constants: HashMap::new(),
-            facts: HashMap::new(),
-            contents: HashMap::new(),
-            symbols: 0,
-            opset,
-        };
+        let mut knowledge =
+            Self { constants: HashMap::new(), facts: HashMap::new(), contents: HashMap::new(), symbols: 0, opset };
         for info in graph.value_info.iter().chain(&graph.input) {
             let fact = knowledge.declared(info.r#type.as_ref());
             knowledge.facts.insert(info.name().into(), fact);
@@ -176,7 +171,9 @@ impl Knowledge {
             let known = dims.iter().map(|d| i64::try_from(d.known()?).ok()).collect::<Option<Vec<_>>>()?;
             let tensor = match node.op_type() {
                 "Shape" => Tensor::vector(evaluate::slice_of_shape(node, &known)),
-                _ => Tensor::from_ints(DataType::Int64, vec![], &[known.iter().try_fold(1, |p, &d| d.checked_mul(p))?])?,
+                _ => {
+                    Tensor::from_ints(DataType::Int64, vec![], &[known.iter().try_fold(1, |p, &d| d.checked_mul(p))?])?
+                }
             };
             return Some((tensor, node.encoded_len()));
         }
@@ -215,7 +212,8 @@ impl Knowledge {
                         Some(part) => contents.extend_from_slice(part),
                         None => {
                             // A part such as the -1 of a Reshape target stays unknown, but not its length.
-                            let length = self.dims(name).and_then(|d| if d.len() == 1 { d[0].known() } else { None })?;
+                            let length =
+                                self.dims(name).and_then(|d| if d.len() == 1 { d[0].known() } else { None })?;
                             for _ in 0..length.min(64) {
                                 let unknown = self.fresh();
                                 contents.push(unknown);

@@ -37,13 +37,54 @@ fn dims(knowledge: &mut Knowledge, node: &NodeProto) -> Option<Vec<Dim>> {
     let shape = |knowledge: &Knowledge, index: usize| knowledge.dims(node::input(node, index)?).map(<[Dim]>::to_vec);
     let x = shape(knowledge, 0);
     match node.op_type() {
-        "Relu" | "LeakyRelu" | "PRelu" | "Sigmoid" | "Tanh" | "Clip" | "Elu" | "Selu" | "Celu" | "Gelu" | "HardSigmoid"
-        | "HardSwish" | "Mish" | "Softplus" | "Softsign" | "ThresholdedRelu" | "Softmax" | "LogSoftmax" | "Hardmax"
-        | "BatchNormalization" | "InstanceNormalization" | "LayerNormalization" | "GroupNormalization"
-        | "LpNormalization" | "LRN" | "Identity" | "Dropout" | "Cast" | "Neg" | "Abs" | "Exp" | "Log" | "Sqrt" | "Erf"
-        | "Reciprocal" | "Floor" | "Ceil" | "Round" | "Sign" | "Not" | "Sin" | "Cos" | "QuantizeLinear"
-        | "DequantizeLinear" | "CumSum" => x,
-        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Equal" | "Less" | "Greater" | "And" | "Or" | "Mod" if knowledge.opset >= 7 => {
+        "Relu"
+        | "LeakyRelu"
+        | "PRelu"
+        | "Sigmoid"
+        | "Tanh"
+        | "Clip"
+        | "Elu"
+        | "Selu"
+        | "Celu"
+        | "Gelu"
+        | "HardSigmoid"
+        | "HardSwish"
+        | "Mish"
+        | "Softplus"
+        | "Softsign"
+        | "ThresholdedRelu"
+        | "Softmax"
+        | "LogSoftmax"
+        | "Hardmax"
+        | "BatchNormalization"
+        | "InstanceNormalization"
+        | "LayerNormalization"
+        | "GroupNormalization"
+        | "LpNormalization"
+        | "LRN"
+        | "Identity"
+        | "Dropout"
+        | "Cast"
+        | "Neg"
+        | "Abs"
+        | "Exp"
+        | "Log"
+        | "Sqrt"
+        | "Erf"
+        | "Reciprocal"
+        | "Floor"
+        | "Ceil"
+        | "Round"
+        | "Sign"
+        | "Not"
+        | "Sin"
+        | "Cos"
+        | "QuantizeLinear"
+        | "DequantizeLinear"
+        | "CumSum" => x,
+        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Equal" | "Less" | "Greater" | "And" | "Or" | "Mod"
+            if knowledge.opset >= 7 =>
+        {
             let y = shape(knowledge, 1)?;
             Some(broadcast(knowledge, &x?, &y))
         }

@@ -23,9 +23,7 @@ pub(crate) struct Tensor {
 
 /// Bytes of one element of type `element`; `None` for strings and for types of less than a byte.
 pub(crate) fn element_bytes(element: DataType) -> Option<usize> {
-    use DataType::{
-        Bfloat16, Bool, Double, Float, Float16, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64,
-    };
+    use DataType::{Bfloat16, Bool, Double, Float, Float16, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64};
     match element {
         Bool | Int8 | Uint8 => Some(1),
         Int16 | Uint16 | Float16 | Bfloat16 => Some(2),

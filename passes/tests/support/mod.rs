@@ -83,7 +83,8 @@ pub fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
 
 pub fn typed_value(name: &str, dims: &[i64], element: i32) -> ValueInfoProto {
     let dim = |&length: &i64| {
-        let value = if length == 0 { dimension::Value::DimParam("N".into()) } else { dimension::Value::DimValue(length) };
+        let value =
+            if length == 0 { dimension::Value::DimParam("N".into()) } else { dimension::Value::DimValue(length) };
         Dimension { value: Some(value), denotation: None }
     };
     let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
