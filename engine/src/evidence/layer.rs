@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use onnx_dcomp_forms::DType;
 use onnx_dcomp_ir::{GraphIndex, Model, WeightId, marker};
-use onnx_dcomp_proto::{NodeProto, ValueInfoProto};
+use onnx_dcomp_proto::{NodeProto, TypeProto, ValueInfoProto, tensor_proto, type_proto};
 
 use crate::tensor::Tensor;
 
@@ -196,6 +197,23 @@ fn window(node: &NodeProto, channels: usize, kernel: [usize; 2]) -> Option<Patch
     (groups > 0).then_some(Patch::Window(Window { channels, groups, kernel, strides, dilations, pads }))
 }
 
+/// The declaration of an output of which the element type is known, and nothing else.
+fn declared(name: &str, dtype: DType) -> ValueInfoProto {
+    let element = match dtype {
+        DType::F64 => tensor_proto::DataType::Double,
+        DType::F16 => tensor_proto::DataType::Float16,
+        DType::BF16 => tensor_proto::DataType::Bfloat16,
+        _ => tensor_proto::DataType::Float,
+    };
+    let tensor = type_proto::Tensor { elem_type: Some(element as i32), ..type_proto::Tensor::default() };
+    let value = Some(type_proto::Value::TensorType(tensor));
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto { value, ..TypeProto::default() }),
+        ..ValueInfoProto::default()
+    }
+}
+
 /// The model with the layers' inputs as further outputs, and where each is found: `Ok` among the outputs, `Err` among
 /// the graph's own inputs.
 pub fn with_outputs(model: &Model, layers: &[Layer]) -> (Model, Vec<Result<usize, usize>>) {
@@ -218,7 +236,7 @@ pub fn with_outputs(model: &Model, layers: &[Layer]) -> (Model, Vec<Result<usize
                 return Err(input);
             }
             Ok(graph.output.iter().position(|output| output.name() == layer.input).unwrap_or_else(|| {
-                graph.output.push(ValueInfoProto { name: Some(layer.input.clone()), ..ValueInfoProto::default() });
+                graph.output.push(declared(&layer.input, model.weight(layer.id).dtype()));
                 graph.output.len() - 1
             }))
         })

@@ -75,7 +75,7 @@ pub fn gather(
         Ok(probe) => probe,
         Err(error) => return without(format!("the model does not run here: {error}")),
     };
-    let preprocess = options.preprocess.resolve(probe.session.inputs(), &[])?;
+    let preprocess = options.preprocess.resolve(probe.session.inputs(), probe.session.outputs())?;
     let mut random = synthetic::generator(options.seed);
     let mut inputs = synthetic::Inputs::new(model, &preprocess);
     let (samples, few) = (inputs.samples_within(MOMENT_ELEMENTS, options.samples), {

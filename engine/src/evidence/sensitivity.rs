@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use onnx_dcomp_forms::{Form, Values};
 use onnx_dcomp_ir::Model;
-use rand::Rng;
+use rand::RngExt;
 use rayon::prelude::*;
 
 use super::layer::Layer;

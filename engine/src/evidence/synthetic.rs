@@ -7,7 +7,7 @@
 //! Source: Lee, Mumford and Huang, "Occlusion models for natural images", 2001.
 
 use onnx_dcomp_ir::{Model, Role};
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
 use crate::error::EngineError;
