@@ -12,7 +12,7 @@ use crate::fidelity::Fidelity;
 use crate::observe::{Observing, PrintAfter, Verify};
 use crate::output::Staged;
 use crate::plan::{Choices, Resolved};
-use crate::report::{Compilation, Outcome, Sizes, WeightsBefore};
+use crate::report::{Compilation, Outcome, WeightsBefore};
 use crate::validation::{Comparison, Samples, Validator};
 use crate::{Error, Plan, Quality, Target, Watch, decompress, evidence, fidelity};
 
@@ -167,28 +167,37 @@ impl Compiler {
     fn compile(&self, watch: &dyn Watch) -> Result<Compilation, Error> {
         let plan = self.plan.resolve(self.choices)?;
         let staged = self.output.as_deref().map(Staged::beside).transpose()?;
+        let depfile = self.depfile.as_deref().map(Staged::beside).transpose()?;
         watch.begin("reading", None);
         let model = Model::open(&self.input);
         watch.end();
         let mut model = model?;
+        model.verify().map_err(|source| Error::InModel { file: self.file(), source })?;
         let original = model.clone();
         let mut warnings = self.warnings(&model);
         let before = WeightsBefore::of(&model);
 
         let preprocess = self.preprocess()?;
-        let (passes, evidence) = self.run_passes(&plan, &mut model, &preprocess, watch)?;
+        let (passes, evidence) = if decompress::is_packed(&model) {
+            self.check_packed()?;
+            (Vec::new(), None)
+        } else {
+            self.run_passes(&plan, &mut model, &preprocess, watch)?
+        };
         model.verify().map_err(|source| Error::InModel { file: self.file(), source })?;
         describe(&mut model, &plan.label);
 
-        let sizes = Sizes { before: model.source().total_bytes(), after: model.plain_bytes()? };
-        // Never larger than the input, unless somebody wants the weights plain.
+        let is_exact = keeps_every_bit(&original, &model);
+        let is_larger = model.plain_bytes()? >= model.source().total_bytes();
+        // Unchanged is always a candidate, unless it would hold other values than those that plain floats were asked for.
         let outcome = match self.choices.target {
-            Target::Packed if sizes.after >= sizes.before => Outcome::Unchanged,
+            _ if decompress::is_packed(&original) => Outcome::Unchanged,
+            Target::Packed if is_larger => Outcome::Unchanged,
+            Target::Dense if is_larger && is_exact => Outcome::Unchanged,
             _ => Outcome::Compressed,
         };
         let written = if outcome == Outcome::Unchanged { &original } else { &model };
-        let is_exact = outcome == Outcome::Unchanged || keeps_every_bit(&original, &model);
-        let fidelity = match is_exact {
+        let fidelity = match is_exact || outcome == Outcome::Unchanged {
             true => Fidelity::Exact,
             false => fidelity::measure(&original, &model, &preprocess, self.seed_or_default(), watch),
         };
@@ -197,7 +206,8 @@ impl Compiler {
         made.fidelity = Some(fidelity);
         made.dependencies = self.dependencies(&original, &plan);
         if let Some(staged) = staged {
-            self.write(staged, written, &mut made, watch)?;
+            self.write(&staged, written, &mut made, watch)?;
+            self.commit(staged, depfile, &mut made)?;
         } else if self.check.is_some() {
             warnings.push("nothing was validated: nothing is written".to_owned());
         }
@@ -206,8 +216,8 @@ impl Compiler {
         Ok(made)
     }
 
-    /// Writes `model`, validates what was written, and puts it into its place.
-    fn write(&self, staged: Staged, model: &Model, made: &mut Compilation, watch: &dyn Watch) -> Result<(), Error> {
+    /// Writes `model` beside its place, and validates what was written.
+    fn write(&self, staged: &Staged, model: &Model, made: &mut Compilation, watch: &dyn Watch) -> Result<(), Error> {
         watch.begin("writing", None);
         let source = model.source();
         let is_verbatim = made.outcome == Outcome::Unchanged && source.external_files().next().is_none();
@@ -230,15 +240,19 @@ impl Compiler {
             report.check("; nothing was written")?;
             made.validation = Some(report);
         }
-        if let (Some(depfile), Some(output)) = (&self.depfile, &self.output) {
-            let rule = dependency_rule(output, &made.dependencies);
-            std::fs::write(depfile, rule).map_err(|source| Error::Write { file: depfile.clone(), source })?;
+        Ok(())
+    }
+
+    /// Puts what was written into its place.
+    fn commit(&self, staged: Staged, depfile: Option<Staged>, made: &mut Compilation) -> Result<(), Error> {
+        let Some(output) = &self.output else { return Ok(()) };
+        if let Some(depfile) = &depfile {
+            depfile.save_bytes(dependency_rule(output, &made.dependencies).as_bytes())?;
         }
         staged.commit()?;
-        made.output.clone_from(&self.output);
-        if let Some(report) = &mut made.validation
-            && let Some(output) = &self.output
-        {
+        depfile.map(Staged::commit).transpose()?;
+        made.output = Some(output.clone());
+        if let Some(report) = &mut made.validation {
             report.compressed.clone_from(output);
         }
         Ok(())
@@ -270,6 +284,16 @@ impl Compiler {
             done.map_err(|source| Error::Pass { file: self.file(), source })?;
         }
         Ok((records, split.map(|_| known.source)))
+    }
+
+    /// A packed model stays as it is; whoever wants it plain must say so with the right command.
+    fn check_packed(&self) -> Result<(), Error> {
+        match self.choices.target {
+            Target::Packed => Ok(()),
+            Target::Dense => {
+                Err(Error::Usage(format!("{} is packed already: use `onnx-dcomp decompress`", self.file())))
+            }
+        }
     }
 
     fn warnings(&self, model: &Model) -> Vec<String> {
@@ -342,4 +366,15 @@ fn dependency_rule(output: &Path, dependencies: &[PathBuf]) -> String {
     let escaped = |path: &Path| path.display().to_string().replace('$', "$$").replace(' ', "\\ ").replace('#', "\\#");
     let files: Vec<String> = dependencies.iter().map(|path| escaped(path)).collect();
     format!("{}: {}\n", escaped(output), files.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_for_make_escape_what_make_would_read() {
+        let files = [PathBuf::from("my net.onnx"), PathBuf::from("a$b#c")];
+        assert_eq!(dependency_rule(Path::new("out.onnx"), &files), "out.onnx: my\\ net.onnx a$$b\\#c\n");
+    }
 }

@@ -116,3 +116,48 @@ impl Drop for Staged {
         folders().retain(|folder| folder != self.folder.path());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names_in(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = entries.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_is_committed_replaces_the_old_file_and_leaves_nothing_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("net.onnx");
+        fs::write(&target, "old").unwrap();
+        let staged = Staged::beside(&target).unwrap();
+        staged.save_bytes(b"new").unwrap();
+        fs::write(staged.path().with_file_name("net.onnx.data"), "data").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        staged.commit().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert_eq!(names_in(folder.path()), ["net.onnx", "net.onnx.data"]);
+    }
+
+    #[test]
+    fn what_is_dropped_leaves_the_old_file_and_nothing_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("net.onnx");
+        fs::write(&target, "old").unwrap();
+        Staged::beside(&target).unwrap().save_bytes(b"new").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        assert_eq!(names_in(folder.path()), ["net.onnx"]);
+    }
+
+    #[test]
+    fn places_that_hold_no_regular_file_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for place in [folder.path().to_owned(), folder.path().join("absent/net.onnx"), folder.path().join("..")] {
+            assert!(matches!(Staged::beside(&place), Err(Error::Write { .. })), "{}", place.display());
+        }
+        assert!(names_in(folder.path()).is_empty());
+    }
+}

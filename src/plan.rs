@@ -209,3 +209,47 @@ fn with_choices(mut text: PipelineText, choices: Choices) -> PipelineText {
         None => text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(plan: &Plan, choices: Choices) -> String {
+        plan.resolve(choices).unwrap().text.to_string()
+    }
+
+    #[test]
+    fn every_preset_can_be_built() {
+        for name in preset_names() {
+            let resolved = Plan::Preset(name.to_owned()).resolve(Choices::default()).unwrap();
+            assert!(!resolved.text.steps.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_seed_and_the_coder_reach_the_passes_that_know_them() {
+        let plan = Plan::Passes("share, share(seed=3), pack".to_owned());
+        let choices = Choices { seed: Some(7), coder: Some(Coder::Fast), ..Choices::default() };
+        assert_eq!(text(&plan, choices), "share(seed=7), share(seed=3), pack(coder=fast)");
+    }
+
+    #[test]
+    fn the_dense_target_packs_nothing() {
+        let choices = Choices { target: Target::Dense, ..Choices::default() };
+        assert_eq!(text(&Plan::Lossless, choices), "recognise, strip, lower(target=dense)");
+    }
+
+    #[test]
+    fn lossless_folds_nothing_and_quantises_nothing() {
+        let text = text(&Plan::Lossless, Choices::default());
+        assert!(!text.contains("fold") && !text.contains("quantize"), "{text}");
+    }
+
+    #[test]
+    fn evidence_is_gathered_after_folding() {
+        let resolved = Plan::default().resolve(Choices::default()).unwrap();
+        let place = |name: &str| resolved.text.steps.iter().position(|step| step.name == name).unwrap();
+        assert_eq!(resolved.first_reader_of_evidence(), Some(place("quantize")));
+        assert!(place("fold") < place("quantize"));
+    }
+}

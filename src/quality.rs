@@ -79,3 +79,29 @@ impl From<onnx_dcomp_passes::recipe::Quality> for Quality {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn qualities_read_back_as_they_are_printed() {
+        for quality in [Quality::High, Quality::Balanced, Quality::Small, Quality::Decibels(33.5)] {
+            assert_eq!(quality.to_string().parse(), Ok(quality));
+        }
+    }
+
+    #[test]
+    fn better_names_aim_higher() {
+        assert!(Quality::High.decibels() > Quality::Balanced.decibels());
+        assert!(Quality::Balanced.decibels() > Quality::Small.decibels());
+    }
+
+    #[test]
+    fn numbers_outside_the_range_and_unknown_names_are_refused() {
+        for text in ["-1", "121", "NaN", "inf", ""] {
+            assert!(text.parse::<Quality>().is_err(), "{text}");
+        }
+        assert!("hihg".parse::<Quality>().unwrap_err().contains("did you mean `high`?"));
+    }
+}

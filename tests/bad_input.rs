@@ -210,6 +210,27 @@ fn a_disk_that_takes_no_more() {
     assert_eq!(names_in(folder.path()), before);
 }
 
+#[cfg(unix)]
+#[test]
+fn an_interrupt_leaves_nothing() {
+    use std::process::{Command, Stdio};
+    let folder = folder();
+    write(folder.path(), "net.onnx", &lenet());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_onnx-dcomp"))
+        .args(["net.onnx", "-o", "out.onnx"])
+        .current_dir(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while names_in(folder.path()).len() < 2 && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(names_in(folder.path()), ["net.onnx"]);
+}
+
 #[test]
 fn unknown_names_bring_the_nearest() {
     let folder = folder();

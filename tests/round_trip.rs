@@ -167,6 +167,18 @@ fn the_output_is_never_larger_than_the_input() {
 }
 
 #[test]
+fn the_output_says_how_it_was_made_in_few_bytes() {
+    let folder = folder();
+    let packed = folder.path().join("packed.onnx");
+    compress(&fixture("lenet5.onnx"), &packed, &["--quality", "high"]);
+    let model = Model::open(&packed).unwrap();
+    let made_by = model.proto.metadata_props.iter().find(|entry| entry.key() == "ai.dcomp").unwrap();
+    let digest = Model::open(&fixture("lenet5.onnx")).unwrap().source().sha256_hex();
+    assert!(made_by.value().contains("high") && made_by.value().contains(&digest[..16]), "{}", made_by.value());
+    assert!(made_by.key().len() + made_by.value().len() + 6 < 80);
+}
+
+#[test]
 fn a_packed_model_stays_as_it_is() {
     let folder = folder();
     let (once, twice) = (folder.path().join("once.onnx"), folder.path().join("twice.onnx"));

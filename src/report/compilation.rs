@@ -144,10 +144,13 @@ impl Compilation {
         }
         match &self.fidelity {
             Some(Fidelity::Exact) => lines.push("fidelity   exact: every weight is bit for bit what it was".to_owned()),
-            Some(Fidelity::Measured { sqnr_db, max_abs_error, inputs, .. }) => lines.push(format!(
-                "fidelity   {sqnr_db:.1} dB on {inputs} synthetic inputs (largest error {max_abs_error:.2e}); \
-                 `onnx-dcomp validate` measures on real ones"
-            )),
+            Some(Fidelity::Measured { sqnr_db, max_abs_error, inputs, .. }) => {
+                let distance = match *sqnr_db {
+                    f64::INFINITY => "no difference".to_owned(),
+                    decibels => format!("{decibels:.1} dB, largest error {max_abs_error:.1e},"),
+                };
+                lines.push(format!("fidelity   {distance} on {inputs} synthetic inputs"));
+            }
             Some(Fidelity::Unknown { reason }) => lines.push(format!("fidelity   {reason}")),
             None => {}
         }

@@ -86,13 +86,6 @@ pub struct RemovedWeight {
     pub bytes: u64,
 }
 
-/// Bytes of whole models.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sizes {
-    pub(crate) before: u64,
-    pub(crate) after: u64,
-}
-
 impl Compilation {
     pub(crate) fn new(input: &Path, outcome: Outcome, before: WeightsBefore, model: &Model) -> Self {
         let (weights, removed) = before.rows(model, outcome);
