@@ -11,6 +11,9 @@ use crate::validate::ValidateOptions;
 /// Elements of one input that a batch may hold: beyond this, batches cost memory and gain nothing.
 const BATCH_ELEMENTS: usize = 1 << 20;
 
+/// Takes a sample with what each side gave for it.
+type EachSample<'a> = dyn FnMut(&Sample, &[Vec<Tensor>; 2]) -> Result<(), EngineError> + 'a;
+
 /// Runs both sides on every sample, batch by batch, and hands each sample to `each` with both sides' outputs, in order.
 pub(crate) fn run_pairs(
     first: &mut dyn Session,
@@ -18,7 +21,7 @@ pub(crate) fn run_pairs(
     data: &dyn Dataset,
     options: &ValidateOptions,
     progress: &mut dyn FnMut(usize, usize),
-    each: &mut dyn FnMut(&Sample, &[Vec<Tensor>; 2]) -> Result<(), EngineError>,
+    each: &mut EachSample<'_>,
 ) -> Result<(), EngineError> {
     let order = input_order(first, second)?;
     let total = data.len();

@@ -139,17 +139,18 @@ fn commit(environment: &Environment, source: ModelSource<'_>, options: &RuntimeO
 
 /// onnxruntime names the operator that it lacks in a sentence; everything else is passed on as it is.
 fn refused(model: &str, reason: &str) -> EngineError {
-    let unregistered =
-        reason.split_once("No Op registered for ").and_then(|(_, rest)| rest.split_whitespace().next()).or_else(|| {
-            reason
-                .split_once(" is not a registered function/op")
-                .and_then(|(head, _)| head.rsplit([' ', ':', '(']).next())
-        });
+    let unknown = || {
+        // "ai.dcomp:DcompDecode(-1) is not a registered function/op": domain, type, version.
+        let (head, _) = reason.split_once(" is not a registered function/op")?;
+        head.rsplit(char::is_whitespace).next()?.split('(').next()
+    };
+    let known_elsewhere = || reason.split_once("No Op registered for ")?.1.split_whitespace().next();
+    let unregistered = known_elsewhere().or_else(unknown);
     match unregistered {
         Some(operator) => EngineError::UnsupportedOperator {
             runtime: "onnxruntime",
             model: model.to_owned(),
-            operator: operator.to_owned(),
+            operator: operator.trim_start_matches(':').replace(':', "::"),
             node: node_name(reason).unwrap_or("unnamed").to_owned(),
         },
         None => EngineError::OpenModel { runtime: "onnxruntime", model: model.to_owned(), reason: reason.to_owned() },

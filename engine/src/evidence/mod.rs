@@ -61,9 +61,8 @@ pub fn gather(
     progress: &mut (dyn FnMut(usize, usize) + Send),
 ) -> Result<Evidence, EngineError> {
     let weight_bytes: u64 = model.weights().map(|(_, weight)| weight.dense_bytes()).sum();
-    let without = |reason: String| {
-        Ok(Evidence { source: format!("the weights alone, since {reason}"), ..Evidence::default() })
-    };
+    let without =
+        |reason: String| Ok(Evidence { source: format!("the weights alone, since {reason}"), ..Evidence::default() });
     if weight_bytes > options.largest_model_bytes {
         return without(format!("running {} MB of weights would take long", weight_bytes / 1_000_000));
     }

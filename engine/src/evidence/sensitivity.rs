@@ -97,7 +97,9 @@ fn outputs(model: &Model, runtime: RuntimeKind, batches: &[Vec<Tensor>]) -> Resu
     let mut all = Vec::new();
     for batch in batches {
         let given = session.run(batch)?;
-        all.extend(given.iter().filter(|output| output.element().is_float()).map(|output| output.to_f32().into_owned()));
+        all.extend(
+            given.iter().filter(|output| output.element().is_float()).map(|output| output.to_f32().into_owned()),
+        );
     }
     Ok(all)
 }

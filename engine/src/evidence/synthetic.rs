@@ -118,7 +118,8 @@ impl<'a> Inputs<'a> {
         let mut batches = Vec::new();
         while left > 0 {
             let count = if fixed.is_some() { batch } else { batch.min(left) };
-            batches.push((0..self.infos.len()).map(|index| self.tensor(index, count, random)).collect::<Result<_, _>>()?);
+            batches
+                .push((0..self.infos.len()).map(|index| self.tensor(index, count, random)).collect::<Result<_, _>>()?);
             left = left.saturating_sub(count);
         }
         Ok(batches)
@@ -161,7 +162,8 @@ impl<'a> Inputs<'a> {
     pub fn describe(&self, samples: usize, runtime: &str) -> String {
         match &self.preprocess.image {
             Some((_, format)) => {
-                let what = if format.color.channels() == 1 { "bright strokes and shapes" } else { "overlapping shapes" };
+                let what =
+                    if format.color.channels() == 1 { "bright strokes and shapes" } else { "overlapping shapes" };
                 format!("{samples} synthetic images of {what}, {}×{}, run in {runtime}", self.size[0], self.size[1])
             }
             None => format!("{samples} synthetic inputs of Gaussian noise, run in {runtime}"),
