@@ -71,7 +71,7 @@ proptest! {
         let mask = Mask::from_fn(len, |_| random.random_range(0..5) == 0);
         let mut sorted: Vec<f32> = (0..centroid_count).map(|_| random.random_range(-1.0..1.0)).collect();
         sorted.sort_by(f32::total_cmp);
-        if spread % 2 == 0 {
+        if spread.is_multiple_of(2) {
             sorted[0] = 0.0;
         }
         let centroids = Values::from_f32(dtype, &sorted);
@@ -166,7 +166,7 @@ fn independent_levels_cost_what_their_distribution_does() {
 
 #[test]
 fn rows_of_different_scale_cost_less_than_their_joint_distribution() {
-    let levels = laplacian(100_000, 6, |index| if index / 400 % 2 == 0 { 0.3 } else { 4.0 });
+    let levels = laplacian(100_000, 6, |index| if (index / 400).is_multiple_of(2) { 0.3 } else { 4.0 });
     let bits = 8.0 * levels_bytes(&levels, &Layout::new(&[250, 400], None), false).len() as f64;
     let ratio = bits / order0_bits(&levels);
     assert!(ratio < 0.9, "{ratio:.4} of the order-0 entropy");

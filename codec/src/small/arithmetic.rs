@@ -99,7 +99,7 @@ impl BitEncoder {
 impl BinaryCoder for BitEncoder {
     #[inline]
     fn code(&mut self, bit: bool, one: u32) -> bool {
-        let bound = (u64::from(self.range) * u64::from(one) >> 16) as u32;
+        let bound = ((u64::from(self.range) * u64::from(one)) >> 16) as u32;
         if bit {
             self.range = bound;
         } else {
@@ -157,7 +157,7 @@ impl<'a> BitDecoder<'a> {
 impl BinaryCoder for BitDecoder<'_> {
     #[inline]
     fn code(&mut self, _bit: bool, one: u32) -> bool {
-        let bound = (u64::from(self.range) * u64::from(one) >> 16) as u32;
+        let bound = ((u64::from(self.range) * u64::from(one)) >> 16) as u32;
         let bit = self.code < bound;
         if bit {
             self.range = bound;

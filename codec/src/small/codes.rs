@@ -95,7 +95,7 @@ impl CodeModel {
                 let negative = match (sides.below, sides.above) {
                     (_, 0) => true,
                     (0, _) => false,
-                    _ => self.elements.sign(coder, &mut outlook, negative),
+                    _ => self.elements.sign(coder, &mut outlook, &neighbours, negative),
                 };
                 let limit = if negative { sides.below } else { sides.above };
                 let own = &mut own[usize::from(negative) << bits..];

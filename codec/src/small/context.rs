@@ -92,7 +92,7 @@ impl Neighbours {
     }
 
     /// The scales around the current element.
-    #[inline]
+    #[inline(always)]
     pub(super) fn scales(&self) -> Scales {
         let here = self.padding + self.place;
         let magnitude = |distance: usize| self.values[here - distance].unsigned_abs() << POINT;
@@ -198,7 +198,7 @@ impl Forecaster {
     }
 
     /// The forecast for the current element.
-    #[inline]
+    #[inline(always)]
     pub(super) fn forecast(&self, neighbours: &Neighbours, expected: u32) -> Forecast {
         let mut forecast = Forecast { taps: [0; TAPS], set: 0, octave: 0, is_made: false, value: 0, strength: 0 };
         if !neighbours.has_forecast {
@@ -213,10 +213,12 @@ impl Forecaster {
         forecast.octave = (expected | 16).ilog2();
         forecast.is_made = true;
         let here = neighbours.padding + neighbours.place;
-        for (tap, distance) in forecast.taps.iter_mut().zip(neighbours.distances) {
-            *tap = scaled(neighbours.values[here - distance], forecast.octave);
+        let mut values = [0; TAPS];
+        for (value, distance) in values.iter_mut().zip(neighbours.distances) {
+            *value = neighbours.values[here - distance];
         }
-        forecast.taps[TAPS - 1] = scaled(neighbours.values[here], forecast.octave);
+        values[TAPS - 1] = neighbours.values[here];
+        forecast.taps = scaled(values, forecast.octave);
         let products = self.weights[forecast.set].iter().zip(&forecast.taps);
         forecast.value = products.map(|(&weight, &tap)| i32::from(weight) * i32::from(tap)).sum::<i32>() >> 14;
         forecast.strength = half_octaves(forecast.value.unsigned_abs()).saturating_sub(8).min(11);
@@ -229,7 +231,7 @@ impl Forecaster {
         if !forecast.is_made {
             return;
         }
-        let error = (i32::from(scaled(value, forecast.octave)) - forecast.value).clamp(-1023, 1023);
+        let error = (i32::from(scaled([value], forecast.octave)[0]) - forecast.value).clamp(-1023, 1023);
         let count = &mut self.counts[forecast.set];
         *count = count.saturating_add(1);
         let shift = 12 + ((*count >> 9) + 1).ilog2().min(3);
@@ -241,20 +243,26 @@ impl Forecaster {
     }
 }
 
-/// `value` in units of `2^octave`, 16 - [`POINT`] bits behind the point, within what a tap holds.
-#[inline]
-fn scaled(value: i32, octave: u32) -> i16 {
-    (i64::from(value) << 16 >> octave).clamp(-4095, 4095) as i16
+/// `values` in units of `2^octave`, 16 - [`POINT`] bits behind the point, within what a tap holds.
+#[inline(always)]
+fn scaled<const N: usize>(values: [i32; N], octave: u32) -> [i16; N] {
+    // The octave is at least 4 and a value has at most 18 bits, so that nothing is lost at the top.
+    let (left, right) = (16u32.saturating_sub(octave), octave.saturating_sub(16));
+    let mut scaled = [0; N];
+    for (scaled, value) in scaled.iter_mut().zip(values) {
+        *scaled = ((value << left) >> right).clamp(-4095, 4095) as i16;
+    }
+    scaled
 }
 
 /// The logarithm of `scale` in steps of half an octave, `0..=63`.
-#[inline]
+#[inline(always)]
 pub(super) fn half_octaves(scale: u32) -> usize {
     octaves::<1>(scale)
 }
 
 /// The logarithm of `scale` in steps of `1 / 2^BITS` octave.
-#[inline]
+#[inline(always)]
 pub(super) fn octaves<const BITS: u32>(scale: u32) -> usize {
     let scale = scale | 1;
     let top = scale.ilog2();

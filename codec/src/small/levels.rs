@@ -34,7 +34,6 @@ pub(super) struct LevelModel {
 pub(super) struct Outlook {
     contexts: [usize; INPUTS],
     odd: usize,
-    signs: [usize; 4],
     forecast: Forecast,
     pub(super) expected: u32,
 }
@@ -80,7 +79,7 @@ impl LevelModel {
             for level in chunk {
                 let odd = is_trellis && trellis::is_odd(state);
                 let mut outlook = self.look(&neighbours, odd);
-                *level = self.level(coder, &mut outlook, *level);
+                *level = self.level(coder, &mut outlook, &neighbours, *level);
                 if is_trellis {
                     state = trellis::advance(state, *level);
                 }
@@ -132,7 +131,7 @@ impl LevelModel {
     }
 
     /// What is expected of the current element.
-    #[inline]
+    #[inline(always)]
     pub(super) fn look(&self, neighbours: &Neighbours, odd: bool) -> Outlook {
         let s = neighbours.scales();
         let forecast = self.forecaster.forecast(neighbours, s.expected);
@@ -146,7 +145,7 @@ impl LevelModel {
             5 * CONTEXTS + (s.position * 12 + forecast.strength) * 2 + odd,
             6 * CONTEXTS + pair(s.all, s.kernel_position),
         ];
-        Outlook { contexts, odd, signs: neighbours.signs(), forecast, expected: s.expected }
+        Outlook { contexts, odd, forecast, expected: s.expected }
     }
 
     /// Goes on to the next element, the current one having been `value`.
@@ -164,8 +163,14 @@ impl LevelModel {
 
     /// Codes whether an element is below zero; what follows is coded in the light of it.
     #[inline]
-    pub(super) fn sign<C: BinaryCoder>(&mut self, coder: &mut C, outlook: &mut Outlook, negative: bool) -> bool {
-        let [left, over, before, above] = outlook.signs;
+    pub(super) fn sign<C: BinaryCoder>(
+        &mut self,
+        coder: &mut C,
+        outlook: &mut Outlook,
+        neighbours: &Neighbours,
+        negative: bool,
+    ) -> bool {
+        let [left, over, before, above] = neighbours.signs();
         let forecast = 2 * outlook.forecast.strength + usize::from(outlook.forecast.value < 0);
         let at = [46 + forecast, 1 + left + 3 * over + 9 * before, 28 + above + 3 * before, 37 + left + 3 * over];
         let negative = mixed(coder, &mut self.signs, &at, &mut self.sign_weights, negative);
@@ -183,12 +188,18 @@ impl LevelModel {
     }
 
     #[inline]
-    fn level<C: BinaryCoder>(&mut self, coder: &mut C, outlook: &mut Outlook, level: i16) -> i16 {
+    fn level<C: BinaryCoder>(
+        &mut self,
+        coder: &mut C,
+        outlook: &mut Outlook,
+        neighbours: &Neighbours,
+        level: i16,
+    ) -> i16 {
         let wanted = u32::from(level.unsigned_abs());
         if !self.flag(coder, outlook, wanted > 0) {
             return 0;
         }
-        let negative = self.sign(coder, outlook, level < 0);
+        let negative = self.sign(coder, outlook, neighbours, level < 0);
         let mut magnitude = 1;
         while magnitude < 3 && self.bin(coder, outlook, magnitude as usize, wanted > magnitude) {
             magnitude += 1;

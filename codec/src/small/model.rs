@@ -31,7 +31,7 @@ const fn squash_table() -> [u16; 4096] {
         if x > 0 {
             table[2048 - x] = ((65_536u128 * power) / ((1 << 60) + power)) as u16;
         }
-        power = power * DECAY >> 60;
+        power = (power * DECAY) >> 60;
         x += 1;
     }
     table[0] = table[1];
@@ -122,7 +122,7 @@ impl Slot {
         let count = self.0 & 1023;
         let chance = (self.0 >> 10) as i32;
         let target = if bit { (1 << 22) - 1 } else { 0 };
-        let step = (i64::from(target - chance) * i64::from(RATE[count as usize]) >> 16) as i32;
+        let step = ((i64::from(target - chance) * i64::from(RATE[count as usize])) >> 16) as i32;
         self.0 = ((chance + step) as u32) << 10 | (count + u32::from(count < limit));
     }
 }
@@ -155,7 +155,7 @@ pub(super) fn tree<C: BinaryCoder>(coder: &mut C, slots: &mut [Slot], value: u32
 }
 
 /// Codes `bit` by the slots `at`, which differ, joined by `weights`.
-#[inline]
+#[inline(always)]
 pub(super) fn mixed<C: BinaryCoder, const N: usize>(
     coder: &mut C,
     slots: &mut [Slot],
@@ -163,7 +163,10 @@ pub(super) fn mixed<C: BinaryCoder, const N: usize>(
     weights: &mut [i32; N],
     bit: bool,
 ) -> bool {
-    let mut joined = at.map(|index| slots[index]);
+    let mut joined = [Slot::NEW; N];
+    for (slot, &index) in joined.iter_mut().zip(at) {
+        *slot = slots[index];
+    }
     let bit = mixed_slots(coder, &mut joined, weights, bit);
     for (&index, slot) in at.iter().zip(joined) {
         slots[index] = slot;
@@ -174,7 +177,7 @@ pub(super) fn mixed<C: BinaryCoder, const N: usize>(
 /// Codes `bit` by `slots`, joined by `weights`.
 ///
 /// A slot that has seen nothing starts from what the first one believes.
-#[inline]
+#[inline(always)]
 pub(super) fn mixed_slots<C: BinaryCoder, const N: usize>(
     coder: &mut C,
     slots: &mut [Slot; N],
@@ -193,7 +196,7 @@ pub(super) fn mixed_slots<C: BinaryCoder, const N: usize>(
     }
     let one = codable(squash(sum >> 12));
     let bit = coder.code(bit, one);
-    let error = ((i32::from(bit) << 16) - one as i32) * LEARNING_RATE >> 6;
+    let error = (((i32::from(bit) << 16) - one as i32) * LEARNING_RATE) >> 6;
     for ((input, slot), weight) in inputs.iter().zip(slots.iter_mut()).zip(weights.iter_mut()) {
         *weight = (*weight + ((*input * error + (1 << 13)) >> 14)).clamp(-MOST_WEIGHT, MOST_WEIGHT);
         slot.update(bit, COUNT_LIMIT);
