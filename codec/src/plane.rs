@@ -30,15 +30,15 @@ pub(crate) enum Backend {
 
 /// The probabilities of a plane's symbols, one table for those at even places and one for the odd.
 enum EncodeTables {
-    Huffman([huffman::CodeLengths; 2]),
-    Rans([rans::Frequencies; 2]),
+    Huffman(Box<[huffman::CodeLengths; 2]>),
+    Rans(Box<[rans::Frequencies; 2]>),
 }
 
 impl EncodeTables {
     fn new(backend: Backend, counts: [&[u64; 256]; 2]) -> Self {
         match backend {
-            Backend::Huffman => Self::Huffman(counts.map(huffman::CodeLengths::new)),
-            Backend::Rans => Self::Rans(counts.map(rans::Frequencies::new)),
+            Backend::Huffman => Self::Huffman(Box::new(counts.map(huffman::CodeLengths::new))),
+            Backend::Rans => Self::Rans(Box::new(counts.map(rans::Frequencies::new))),
         }
     }
 
@@ -52,8 +52,8 @@ impl EncodeTables {
 
     fn encode(&self, symbols: &[u8]) -> Vec<u8> {
         match self {
-            Self::Huffman([even, odd]) => huffman::encode(symbols, [even, odd]),
-            Self::Rans([even, odd]) => rans::encode(symbols, [even, odd]),
+            Self::Huffman(tables) => huffman::encode(symbols, tables.each_ref()),
+            Self::Rans(tables) => rans::encode(symbols, tables.each_ref()),
         }
     }
 }
@@ -405,7 +405,7 @@ impl<T: Element> Sink for Pairs<'_, T> {
 
     #[inline]
     fn one(&mut self, index: usize, slot: usize) -> bool {
-        if index % 2 == 0 {
+        if index.is_multiple_of(2) {
             self.position += usize::from(self.runs[slot]);
             return true;
         }

@@ -156,7 +156,7 @@ pub(crate) fn encode(symbols: &[u8], tables: [&Frequencies; 2]) -> Vec<u8> {
             words.push(*state as u16);
             *state >>= 16;
         }
-        *state = (*state / frequency << PRECISION) + *state % frequency + start;
+        *state = ((*state / frequency) << PRECISION) + *state % frequency + start;
     }
     let mut bytes = Vec::with_capacity(2 * words.len() + 4 * ways);
     states[..ways].iter().for_each(|state| bytes.extend_from_slice(&state.to_le_bytes()));
@@ -348,7 +348,7 @@ mod tests {
     /// An independent coder of the same family says how long the stream must be.
     #[test]
     fn length_agrees_with_the_oracle_and_the_entropy() {
-        use constriction::stream::{Encode, model::DefaultContiguousCategoricalEntropyModel, stack::DefaultAnsCoder};
+        use constriction::stream::{model::DefaultContiguousCategoricalEntropyModel, stack::DefaultAnsCoder};
         let symbols: Vec<u8> = (0..200_000u64)
             .map(|index| {
                 let random = index.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ index >> 3;
