@@ -20,6 +20,8 @@ mod dim;
 mod duplicates;
 mod evaluate;
 mod knowledge;
+mod layout;
+mod rearrange;
 mod shapes;
 mod simplify;
 mod split;

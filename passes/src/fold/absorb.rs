@@ -9,8 +9,9 @@ use onnx_dcomp_proto::{GraphProto, NodeProto};
 
 use super::affine::{self, Affine};
 use super::knowledge::Knowledge;
+use super::layout::{Layout, is_finite};
 use super::store::{Store, weight_of};
-use super::tensor::{Tensor, element_bytes};
+use super::tensor::Tensor;
 use super::uses::Uses;
 use crate::node;
 
@@ -262,7 +263,7 @@ impl<'a, 'm> Sweep<'a, 'm> {
             _ => 1,
         };
         let inner = tensor.len().checked_div(outer.checked_mul(channels)?)?;
-        let rows_per_group = outer.checked_div(group)?;
+        let rows_per_group = outer.checked_div(group).filter(|rows| rows * group == outer)?;
         let layout = Layout { position, channels, inner, rows_per_group };
         if inner == 0 || rows_per_group == 0 {
             return None;
@@ -367,53 +368,4 @@ impl<'a, 'm> Sweep<'a, 'm> {
         // The new bias holds `beta` already.
         node::remove_attribute(&mut self.graph.node[index], "beta");
     }
-}
-
-/// How the output channels lie in a weight.
-struct Layout {
-    /// Position of the initializer.
-    position: usize,
-    /// Channels of one row.
-    channels: usize,
-    /// Elements of one channel in one row.
-    inner: usize,
-    /// Rows that belong to one group; each group has channels of its own.
-    rows_per_group: usize,
-}
-
-impl Layout {
-    /// `tensor` with each output channel scaled.
-    fn scaled(&self, tensor: &Tensor, affine: &Affine) -> Option<Tensor> {
-        let size = element_bytes(tensor.element)?;
-        let mut bytes = Vec::with_capacity(tensor.bytes.len());
-        for (block, chunk) in tensor.bytes.chunks(self.inner * size).enumerate() {
-            let group = block / self.channels / self.rows_per_group;
-            let scale = affine.scale_at(group * self.channels + block % self.channels);
-            scale_into(tensor.element, chunk, scale, &mut bytes);
-        }
-        Tensor::new(tensor.element, tensor.dims.clone(), bytes)
-    }
-}
-
-/// Appends the elements of `chunk`, times `scale`.
-fn scale_into(element: DataType, chunk: &[u8], scale: f64, into: &mut Vec<u8>) {
-    if element == DataType::Float {
-        let start = into.len();
-        into.resize(start + chunk.len(), 0);
-        // Plain pairs of words, so that the loop runs on several at once.
-        for (from, to) in chunk.as_chunks::<4>().0.iter().zip(into[start..].as_chunks_mut::<4>().0) {
-            *to = ((f64::from(f32::from_le_bytes(*from)) * scale) as f32).to_le_bytes();
-        }
-        return;
-    }
-    let count = chunk.len() / element_bytes(element).unwrap_or(1);
-    let scaled = Tensor::new(element, vec![count], chunk.to_vec()).and_then(|part| {
-        let values: Vec<f64> = part.floats()?.iter().map(|v| v * scale).collect();
-        Tensor::from_floats(element, vec![count], &values)
-    });
-    into.extend_from_slice(scaled.as_ref().map_or(chunk, |part| &part.bytes));
-}
-
-fn is_finite(tensor: &Tensor) -> bool {
-    tensor.floats().is_some_and(|values| values.iter().all(|v| v.is_finite()))
 }
