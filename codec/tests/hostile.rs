@@ -91,7 +91,7 @@ fn mutate(payload: &mut Vec<u8>, state: &mut u64) {
         // The header's first three bytes stay: what refuses them is tested below.
         let body = payload.len().saturating_sub(7).max(1);
         // Half of the changes meet the records, which are few bytes.
-        let span = if random(state) % 2 == 0 { body.min(24) } else { body };
+        let span = if random(state).is_multiple_of(2) { body.min(24) } else { body };
         let at = (3 + random(state) % span).min(payload.len() - 1);
         match random(state) % 5 {
             0 => payload[at] = random(state) as u8,
