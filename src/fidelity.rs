@@ -36,8 +36,8 @@ pub enum Fidelity {
 
 /// The most inputs.
 const SAMPLES: usize = 16;
-/// The most elements that all inputs have together: what takes a second or two in a convolutional network.
-const ELEMENTS: usize = 200_000;
+/// The most elements that all inputs have together: what takes a few seconds in a convolutional network.
+const ELEMENTS: usize = 1_000_000;
 /// Models with more bytes of weights are not run twice more.
 const LARGEST_BYTES: u64 = 256 << 20;
 /// Other inputs than those that the evidence comes from.

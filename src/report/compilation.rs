@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::style::{Style, grouped, shape, share, shortened};
+use super::style::{Style, Weight, grouped, shape, share, shortened};
 use super::validation::comparison_table;
 use super::{Compilation, Outcome, WeightRow};
 use crate::fidelity::Fidelity;
@@ -38,79 +38,53 @@ impl Compilation {
 
     fn weights_table(&self, style: Style, detail: Detail) -> comfy_table::Table {
         let headings = ["weight", "role", "shape", "form", ">density", ">bits", ">before", ">after", ">share"];
-        let mut table = style.table(&headings);
         let is_shown = |row: &WeightRow| detail == Detail::Everything || is_large(row);
-        for row in self.weights.iter().filter(|row| is_shown(row)) {
-            let before = row.bytes_before.map_or_else(|| "new".to_owned(), grouped);
-            let cells = [
-                shortened(&row.name, NAME_WIDTH),
-                row.role.to_owned(),
-                shape(&row.shape),
-                row.form.to_owned(),
-                format!("{:.1} %", 100.0 * row.density),
-                format!("{:.2}", row.bits_per_weight),
-                before,
-                grouped(row.bytes_after),
-                share(row.bytes_after, self.bytes_after),
-            ];
-            if row.left_alone.is_some() {
-                table.add_row(cells.map(|cell| style.faint(cell)));
-            } else {
-                table.add_row(cells);
-            }
-        }
+        let mut rows: Vec<(Weight, [String; 9])> =
+            self.weights.iter().filter(|row| is_shown(row)).map(|row| self.weight_line(row)).collect();
         let small: Vec<&WeightRow> = self.weights.iter().filter(|row| !is_shown(row)).collect();
         if !small.is_empty() {
             let elements: usize = small.iter().map(|row| row.shape.iter().product::<usize>()).sum();
             let before: u64 = small.iter().filter_map(|row| row.bytes_before).sum();
             let after: u64 = small.iter().map(|row| row.bytes_after).sum();
-            let bits = format!("{:.2}", 8.0 * after as f64 / elements.max(1) as f64);
-            let count = format!("{} small weights", small.len());
-            let cells = [
-                count,
-                String::new(),
-                grouped(elements as u64),
-                String::new(),
-                String::new(),
-                bits,
-                grouped(before),
-                grouped(after),
-                share(after, self.bytes_after),
-            ];
-            table.add_row(cells.map(|cell| style.faint(cell)));
+            let mut line = self.sum_line(format!("{} small weights", small.len()), before, after);
+            line[2] = grouped(elements as u64);
+            line[5] = format!("{:.2}", 8.0 * after as f64 / elements.max(1) as f64);
+            rows.push((Weight::Faint, line));
         }
         if !self.removed.is_empty() && self.outcome == Outcome::Compressed {
-            let bytes: u64 = self.removed.iter().map(|weight| weight.bytes).sum();
-            let count = format!("{} weights folded away", self.removed.len());
-            let blank = String::new;
-            let cells = [count, blank(), blank(), blank(), blank(), blank(), grouped(bytes), "0".to_owned(), blank()];
-            table.add_row(cells.map(|cell| style.faint(cell)));
+            let bytes = self.removed.iter().map(|weight| weight.bytes).sum();
+            rows.push((Weight::Faint, self.sum_line(format!("{} folded away", self.removed.len()), bytes, 0)));
         }
-        let blank = String::new;
-        table.add_row([
-            "graph".to_owned(),
-            blank(),
-            blank(),
-            blank(),
-            blank(),
-            blank(),
-            grouped(self.graph_bytes_before),
-            grouped(self.graph_bytes_after),
-            share(self.graph_bytes_after, self.bytes_after),
-        ]);
-        let total = [
-            "total".to_owned(),
-            blank(),
-            blank(),
-            blank(),
-            blank(),
-            blank(),
-            grouped(self.bytes_before),
-            grouped(self.bytes_after),
-            format!("{:.2}×", self.ratio()),
+        rows.push((Weight::Plain, self.sum_line("graph".to_owned(), self.graph_bytes_before, self.graph_bytes_after)));
+        let mut total = self.sum_line("total".to_owned(), self.bytes_before, self.bytes_after);
+        total[8] = format!("{:.2}×", self.ratio());
+        rows.push((Weight::Strong, total));
+        style.named_table(headings, rows)
+    }
+
+    fn weight_line(&self, row: &WeightRow) -> (Weight, [String; 9]) {
+        let cells = [
+            row.name.clone(),
+            row.role.to_owned(),
+            shape(&row.shape),
+            row.form.to_owned(),
+            format!("{:.1} %", 100.0 * row.density),
+            format!("{:.2}", row.bits_per_weight),
+            row.bytes_before.map_or_else(|| "new".to_owned(), grouped),
+            grouped(row.bytes_after),
+            share(row.bytes_after, self.bytes_after),
         ];
-        table.add_row(total.map(|cell| style.strong(cell)));
-        table
+        (if row.left_alone.is_some() { Weight::Faint } else { Weight::Plain }, cells)
+    }
+
+    /// A line for several weights, or for what is no weight.
+    fn sum_line(&self, name: String, before: u64, after: u64) -> [String; 9] {
+        let mut line = <[String; 9]>::default();
+        line[0] = name;
+        line[6] = grouped(before);
+        line[7] = grouped(after);
+        line[8] = share(after, self.bytes_after);
+        line
     }
 
     /// Why weights keep their values, a line for each reason.
@@ -149,7 +123,8 @@ impl Compilation {
                     f64::INFINITY => "no difference".to_owned(),
                     decibels => format!("{decibels:.1} dB, largest error {max_abs_error:.1e},"),
                 };
-                lines.push(format!("fidelity   {distance} on {inputs} synthetic inputs"));
+                let plural = if *inputs == 1 { "" } else { "s" };
+                lines.push(format!("fidelity   {distance} on {inputs} synthetic input{plural}"));
             }
             Some(Fidelity::Unknown { reason }) => lines.push(format!("fidelity   {reason}")),
             None => {}

@@ -2,19 +2,16 @@
 
 use std::fmt::Write as _;
 
-use super::style::{Style, grouped, shape, share, shortened};
-use crate::inspect::Inspection;
-
-const NAME_WIDTH: usize = 28;
+use super::style::{Style, Weight, grouped, shape, share};
+use crate::inspect::{InspectedWeight, Inspection};
 
 impl Inspection {
     /// The table, ready to print.
     pub fn to_text(&self, style: Style) -> String {
-        let mut table =
-            style.table(&["weight", "role", "shape", "form", "coder", ">density", ">bits", ">bytes", ">share"]);
-        for weight in &self.weights {
-            table.add_row([
-                shortened(&weight.name, NAME_WIDTH),
+        let headings = ["weight", "role", "shape", "form", "coder", ">density", ">bits", ">bytes", ">share"];
+        let of_weight = |weight: &InspectedWeight| {
+            let cells = [
+                weight.name.clone(),
                 weight.role.to_owned(),
                 shape(&weight.shape),
                 weight.form.to_owned(),
@@ -23,16 +20,18 @@ impl Inspection {
                 format!("{:.2}", weight.bits_per_weight),
                 grouped(weight.bytes),
                 share(weight.bytes, self.bytes),
-            ]);
-        }
-        let blank = String::new;
-        let line = |name: &str, bytes: u64| {
-            let share = share(bytes, self.bytes);
-            [name.to_owned(), blank(), blank(), blank(), blank(), blank(), blank(), grouped(bytes), share]
+            ];
+            (Weight::Plain, cells)
         };
-        table.add_row(line("graph", self.graph_bytes));
-        table.add_row(line("total", self.bytes).map(|cell| style.strong(cell)));
-        let mut text = format!("{table}\n");
+        let sum = |name: &str, bytes: u64| {
+            let mut line = <[String; 9]>::default();
+            (line[0], line[7], line[8]) = (name.to_owned(), grouped(bytes), share(bytes, self.bytes));
+            line
+        };
+        let mut rows: Vec<(Weight, [String; 9])> = self.weights.iter().map(of_weight).collect();
+        rows.push((Weight::Plain, sum("graph", self.graph_bytes)));
+        rows.push((Weight::Strong, sum("total", self.bytes)));
+        let mut text = format!("{}\n", style.named_table(headings, rows));
         let sets: Vec<String> = self
             .operator_sets
             .iter()

@@ -37,6 +37,28 @@ impl Style {
         table
     }
 
+    /// A table whose first column holds names: where the lines would be too long, the names are shortened.
+    pub(crate) fn named_table<const N: usize>(self, headings: [&str; N], rows: Vec<(Weight, [String; N])>) -> Table {
+        const MIN_NAME: usize = 12;
+        let width = |column: usize| {
+            let heading = headings[column].trim_start_matches('>').chars().count();
+            rows.iter().map(|(_, cells)| cells[column].chars().count()).fold(heading, usize::max)
+        };
+        let others: usize = (1..N).map(width).sum();
+        // Each cell has a space at both sides and a line behind it; one more line begins the row.
+        let name = usize::from(WIDTH).saturating_sub(others + 3 * N + 1).max(MIN_NAME);
+        let mut table = self.table(&headings);
+        for (weight, mut cells) in rows {
+            cells[0] = shortened(&cells[0], name);
+            table.add_row(cells.map(|cell| match weight {
+                Weight::Plain => Cell::new(cell),
+                Weight::Strong => self.strong(cell),
+                Weight::Faint => self.faint(cell),
+            }));
+        }
+        table
+    }
+
     /// What stands out.
     pub(crate) fn strong(self, text: impl ToString) -> Cell {
         let cell = Cell::new(text);
@@ -55,6 +77,17 @@ impl Style {
         let color = if is_good { Color::Green } else { Color::Red };
         if self == Self::Coloured { cell.fg(color) } else { cell }
     }
+}
+
+/// How much a row of a table stands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// As text does.
+    Plain,
+    /// More.
+    Strong,
+    /// Less.
+    Faint,
 }
 
 /// A number with its thousands apart: `1,725,664`.
@@ -102,6 +135,14 @@ mod tests {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_725_664, "1,725,664")] {
             assert_eq!(grouped(number), text);
         }
+    }
+
+    #[test]
+    fn tables_with_long_names_keep_to_the_width() {
+        let row = |name: &str| (Weight::Plain, [name.to_owned(), "x".repeat(70)]);
+        let table = Style::Plain.named_table(["name", "other"], vec![row(&"n".repeat(60)), row("short")]);
+        assert!(table.lines().all(|line| line.chars().count() <= usize::from(WIDTH)), "{table}");
+        assert_eq!(table.lines().count(), 6, "{table}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl ValidationReport {
 
 /// One line for each runtime and number, and what is to be said beside.
 pub(crate) fn comparison_table(report: &ValidationReport, style: Style) -> String {
-    let mut table = style.table(&["runtime", "on samples", ">original", ">compressed", ">drop (points)"]);
+    let mut table = style.table(&["runtime", "measure", ">original", ">compressed", ">drop (points)"]);
     for run in &report.runs {
         for (name, both) in numbers(run) {
             let points = format!("{:+.3}", both.drop());
