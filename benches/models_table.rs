@@ -1,0 +1,171 @@
+//! The README's table: each model of the shared folder compressed with no options and no data, then validated on its
+//! data set in both runtimes.
+//!
+//! ```text
+//! cargo bench --bench models_table -- [MODEL …] [--limit N] [--quality QUALITY]
+//! ```
+//!
+//! Prints three tables in Markdown: whole files and accuracy, whole files without any loss, and the bytes of the graphs
+//! alone after `fold` and `strip`. Names of models filter; `--limit` takes at most N samples of each data set.
+//! Models and data are looked for in `DCOMP_DATA` (default `../shared`).
+
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use onnx_dcomp::report::style::grouped;
+use onnx_dcomp::validation::Run;
+use onnx_dcomp::{Compiler, Plan, Quality, Samples, ValidationReport, Validator};
+use onnx_dcomp_ir::{Evidence, Model};
+use onnx_dcomp_passes::{Pipeline, graph_bytes};
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Model, data set, and what the data set is called.
+const SUBJECTS: [[&str; 3]; 7] = [
+    ["lenet300", "mnist", "MNIST"],
+    ["lenet5", "mnist", "MNIST"],
+    ["resnet20_cifar10", "cifar10", "CIFAR-10"],
+    ["resnet32_cifar10", "cifar10", "CIFAR-10"],
+    ["squeezenet_deepcomp", "imagenet-sample", "ImageNet, a sample"],
+    ["espnet_cityscapes", "cityscapes", "Cityscapes"],
+    ["fcn8s_camvid", "camvid", "CamVid"],
+];
+
+/// What the command line asks for.
+#[derive(Default)]
+struct Request {
+    models: Vec<String>,
+    limit: Option<usize>,
+    quality: Quality,
+}
+
+impl Request {
+    fn parse() -> Result<Self, Failure> {
+        let mut request = Self::default();
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
+            match argument.as_str() {
+                "--bench" => {}
+                "--limit" => request.limit = Some(value()?.parse()?),
+                "--quality" => request.quality = value()?.parse()?,
+                _ => request.models.push(argument),
+            }
+        }
+        Ok(request)
+    }
+
+    fn wants(&self, model: &str) -> bool {
+        self.models.is_empty() || self.models.iter().any(|name| model.contains(name.as_str()))
+    }
+}
+
+/// The lines of each table.
+#[derive(Default)]
+struct Tables {
+    accuracy: String,
+    lossless: String,
+    graphs: String,
+}
+
+fn main() -> Result<(), Failure> {
+    let request = Request::parse()?;
+    let root = std::env::var_os("DCOMP_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let folder = tempfile::tempdir()?;
+    let mut tables = Tables::default();
+    for [name, data, data_name] in SUBJECTS.into_iter().filter(|[name, ..]| request.wants(name)) {
+        let model = root.join("models").join(format!("{name}.onnx"));
+        if !model.exists() {
+            eprintln!("skipped {name}: {} is not there (set DCOMP_DATA)", model.display());
+            continue;
+        }
+        let packed = folder.path().join(format!("{name}.onnx"));
+        let started = Instant::now();
+        let made = Compiler::new(&model).output(&packed).quality(request.quality).run()?;
+        let compiled = started.elapsed();
+        let samples = Samples { path: root.join("data").join(data), limit: request.limit, ..Samples::default() };
+        let report = Validator::new(&model, &packed, samples).run(&())?;
+        eprintln!(
+            "{name}: compiled in {:.1} s, validated in {:.1} s",
+            compiled.as_secs_f64(),
+            (started.elapsed() - compiled).as_secs_f64()
+        );
+        let sizes = |after: u64, ratio: f64| {
+            format!("`{name}` | {} | {} | {ratio:.1}×", grouped(made.bytes_before), grouped(after))
+        };
+        tables.accuracy +=
+            &format!("| {} | {} |\n", sizes(made.bytes_after, made.ratio()), accuracy(&report, data_name));
+        let exact = Compiler::new(&model).plan(Plan::Lossless).output(&packed).run()?;
+        tables.lossless += &format!("| {} |\n", sizes(exact.bytes_after, exact.ratio()));
+        tables.graphs += &graph_row(name, &model)?;
+    }
+    print(&tables, &request);
+    Ok(())
+}
+
+fn print(tables: &Tables, request: &Request) {
+    println!("onnx-dcomp {}, {}, quality {}:\n", env!("CARGO_PKG_VERSION"), today(), request.quality);
+    println!("| model | bytes | compressed | ratio | data (samples) | metric | tract | onnxruntime | same class |");
+    println!("|---|---:|---:|---:|---|---|---:|---:|---:|");
+    println!("{}", tables.accuracy);
+    println!("With `--lossless`:\n\n| model | bytes | compressed | ratio |\n|---|---:|---:|---:|\n{}", tables.lossless);
+    println!(
+        "The graph alone, without weights:\n\n| model | bytes | after `fold, strip` | of it |\n|---|---:|---:|---:|"
+    );
+    println!("{}", tables.graphs);
+}
+
+/// Data, metric, the metric in each runtime before and after, and how often both give the same class.
+fn accuracy(report: &ValidationReport, data: &str) -> String {
+    let in_runtime = |name: &str| report.runs.iter().find(|run| run.runtime == name);
+    let change = |name: &str| {
+        let both = in_runtime(name).and_then(metric);
+        both.map_or_else(|| "not run".to_owned(), |(_, before, after)| format!("{before:.2} → {after:.2} %"))
+    };
+    let Some(first) = report.runs.first() else { return String::new() };
+    let validation = &first.validation;
+    let samples = match validation.labelled {
+        labelled if labelled == validation.samples => grouped(labelled as u64),
+        labelled => format!("{}, {labelled} labelled", validation.samples),
+    };
+    let same = match (&validation.classification, &validation.segmentation) {
+        (Some(report), _) => report.agreement_percent,
+        (_, Some(report)) => report.pixel_agreement_percent,
+        _ => f64::NAN,
+    };
+    let name = metric(first).map_or("", |(name, ..)| name);
+    let (tract, onnxruntime) = (change("tract"), change("onnxruntime"));
+    format!("{data} ({samples}) | {name} | {tract} | {onnxruntime} | {same:.2} %")
+}
+
+/// Name and values of the number that a data set with labels is judged by.
+fn metric(run: &Run) -> Option<(&'static str, f64, f64)> {
+    let classification = run.validation.classification.as_ref().and_then(|report| report.top1_percent);
+    let segmentation = run.validation.segmentation.as_ref().and_then(|report| report.mean_iou_percent);
+    classification.or(segmentation).map(|both| (run.drop.metric.name(), both.original, both.compressed))
+}
+
+fn graph_row(name: &str, path: &Path) -> Result<String, Failure> {
+    let mut model = Model::open(path)?;
+    let before = graph_bytes(&model);
+    Pipeline::parse("fold, strip")?.run(&mut model, &Evidence::default(), &mut ())?;
+    let after = graph_bytes(&model);
+    let share = 100.0 * after as f64 / before as f64;
+    Ok(format!("| `{name}` | {} | {} | {share:.0} % |\n", grouped(before), grouped(after)))
+}
+
+/// The date of today (UTC), as year, month and day.
+fn today() -> String {
+    let days = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() / 86_400);
+    // Years begin in March here, so that the day which some years have more stands at the end.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year}-{month:02}-{day:02}")
+}
