@@ -252,7 +252,7 @@ fn recipes_with_mistakes_show_the_place() {
     let folder = folder();
     write(folder.path(), "net.onnx", &lenet());
     let recipe = folder.path().join("recipe.toml").display().to_string();
-    let mut expect = |text: &str, words: &[&str]| {
+    let expect = |text: &str, words: &[&str]| {
         write(folder.path(), "recipe.toml", text.as_bytes());
         refused(folder.path(), "net.onnx", &["--recipe", &recipe], 2, words);
     };

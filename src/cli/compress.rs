@@ -16,8 +16,9 @@ use crate::{Coder, Compiler, Error, Plan, PrintAfter, Quality, Target, Verify};
 #[derive(Debug, Args)]
 pub(super) struct Compress {
     /// The model.
-    #[arg(value_name = "IN")]
-    input: PathBuf,
+    // Optional for the type alone: beside another command it is not there.
+    #[arg(value_name = "IN", required = true)]
+    input: Option<PathBuf>,
     /// Where the compressed model goes; it may be IN.
     #[arg(long, short, value_name = "OUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
@@ -57,7 +58,7 @@ pub(super) struct Compress {
 #[command(next_help_heading = "Compression")]
 struct PlanOptions {
     /// What to aim for: high, balanced, small, or the fidelity of the output in decibels [default: balanced].
-    #[arg(long, short, value_name = "QUALITY", group = "plan")]
+    #[arg(long, value_name = "QUALITY", group = "plan")]
     quality: Option<Quality>,
     /// Change no value: graph and coding only.
     #[arg(long, group = "plan")]
@@ -109,7 +110,8 @@ pub(super) fn run(arguments: Compress) -> Result<(), Error> {
 }
 
 fn compiler(arguments: Compress) -> Result<Compiler, Error> {
-    let mut compiler = Compiler::new(arguments.input).plan(arguments.plan.plan());
+    let input = arguments.input.ok_or_else(|| Error::Usage("no model was given".to_owned()))?;
+    let mut compiler = Compiler::new(input).plan(arguments.plan.plan());
     if let Some(output) = arguments.output.filter(|_| !arguments.dry_run) {
         compiler = compiler.output(output);
     }

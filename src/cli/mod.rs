@@ -54,7 +54,7 @@ struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    compress: Option<compress::Compress>,
+    compress: compress::Compress,
 }
 
 #[derive(Debug, Subcommand)]
@@ -94,9 +94,8 @@ pub fn run() -> ExitCode {
     if let Err(error) = output::clean_up_on_interrupt(exit_code::INTERRUPTED) {
         eprintln!("warning: interrupting may leave a temporary folder behind: {error}");
     }
-    let done = match line.command.or(line.compress.map(Command::Compress)) {
-        // The parser shows the help where there is nothing to do.
-        None => Ok(()),
+    let done = match line.command {
+        None => compress::run(line.compress),
         Some(Command::Compress(arguments)) => compress::run(arguments),
         Some(Command::Validate(arguments)) => validate::run(arguments),
         Some(Command::Decompress(arguments)) => decompress::run(arguments),

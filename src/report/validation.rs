@@ -59,13 +59,12 @@ pub(crate) fn comparison_table(report: &ValidationReport, style: Style) -> Strin
         let classes = agreement.agreement_percent.map(|percent| format!(", same class in {percent:.2} %"));
         let _ = writeln!(
             text,
-            "runtimes   {} and {} {} on {} samples: relative error {:.1e}, largest error {:.1e}{}",
+            "runtimes   {} and {} {} on {} samples: relative error {:.1e}{}",
             agreement.runtimes[0],
             agreement.runtimes[1],
             if agreement.agrees() { "agree" } else { "DISAGREE" },
             agreement.samples,
             agreement.fidelity.relative_error,
-            agreement.fidelity.max_abs_error,
             classes.unwrap_or_default()
         );
     }

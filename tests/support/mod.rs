@@ -1,6 +1,6 @@
 //! The program, its fixtures, and folders that must stay clean.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 /// The program.
 pub fn program() -> Command {
-    let mut command = Command::cargo_bin("onnx-dcomp").expect("the program is built with its tests");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onnx-dcomp"));
     command.env("NO_COLOR", "1").current_dir(root());
     command
 }
