@@ -39,6 +39,7 @@ fn what_is_open_follows_from_the_model_and_is_said() {
     let photo = resolve(&[0, 32, 48, 3], &[0, 7, 32, 48]);
     let format = &photo.image.as_ref().unwrap().1;
     assert_eq!((format.layout, format.color, format.size), (Layout::Nhwc, Color::Rgb, Some([32, 48])));
+    assert_eq!((format.mean.as_slice(), format.std.as_slice()), (&[0.0; 3][..], &[1.0; 3][..]));
     assert_eq!(photo.task, Task::Segmentation);
     assert!(photo.image_notes[0].contains("divided by 255"), "{:?}", photo.image_notes);
     // A flat input of 784 values takes 28x28 digits.

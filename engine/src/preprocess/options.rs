@@ -190,8 +190,9 @@ impl PreprocessOptions {
             return Err(self.wrong(reason));
         }
         let per_channel = |name: &str, given: &Option<Vec<f64>>, default: f64| match given {
-            None => Ok(vec![default]),
-            Some(values) if values.len() == 1 || values.len() == color.channels() => Ok(values.clone()),
+            None => Ok(vec![default; color.channels()]),
+            Some(values) if values.len() == color.channels() => Ok(values.clone()),
+            Some(values) if values.len() == 1 => Ok(values.repeat(color.channels())),
             Some(values) => {
                 let reason = format!("`{name}` has {} values for {} channels", values.len(), color.channels());
                 Err(self.wrong(reason))
