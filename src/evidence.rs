@@ -7,6 +7,11 @@ use onnx_dcomp_ir::{Evidence, Model};
 use crate::Watch;
 
 /// Runs `model` on inputs drawn from `seed` and finds out how much its output moves with each weight.
+///
+/// A network that cannot be run is no error: its weights alone must do, and the source of the evidence says so.
+///
+/// # Errors
+/// Where the preprocessing does not fit the model: the user's to mend.
 pub(crate) fn gather(
     model: &Model,
     preprocess: &PreprocessOptions,
@@ -23,5 +28,10 @@ pub(crate) fn gather(
         watch.advance(done as u64);
     });
     watch.end();
-    gathered
+    match gathered {
+        Err(error) if !matches!(error, EngineError::Preprocess { .. }) => {
+            Ok(Evidence { source: format!("the weights alone, since {error}"), ..Evidence::default() })
+        }
+        gathered => gathered,
+    }
 }

@@ -37,7 +37,7 @@ Examples:
   onnx-dcomp validate net.onnx small.onnx --data samples
   onnx-dcomp decompress small.onnx -o plain.onnx
   onnx-dcomp inspect small.onnx
-  onnx-dcomp net.onnx -o small.onnx --passes 'fold, prune(sparsity=0.8), share(clusters=32), strip, pack'
+  onnx-dcomp net.onnx -o small.onnx --passes 'fold, prune(sparsity=0.8), share, strip, pack'
 
 Exit codes:
   0 done, 1 failed, 2 wrong usage, 3 a bound was broken or the runtimes disagree, 130 interrupted";

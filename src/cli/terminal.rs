@@ -55,7 +55,8 @@ impl Terminal {
             miette::GraphicalTheme::unicode_nocolor()
         };
         let mut text = String::new();
-        match miette::GraphicalReportHandler::new_themed(theme).with_width(100).render_report(&mut text, error) {
+        let handler = miette::GraphicalReportHandler::new_themed(theme).with_wrap_lines(false);
+        match handler.render_report(&mut text, error) {
             Ok(()) => eprint!("error:{text}"),
             Err(_) => eprintln!("error: {error}"),
         }

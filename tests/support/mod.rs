@@ -74,6 +74,6 @@ pub fn python(module: &str) -> Option<std::process::Command> {
 
 /// Runs `script` with arguments, and expects it to end well.
 pub fn run_python(mut python: std::process::Command, script: &str, arguments: &[&Path]) {
-    let done = python.arg("-c").arg(script).args(arguments).output().expect("Python starts");
+    let done = python.arg("-B").arg("-c").arg(script).args(arguments).output().expect("Python starts");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
