@@ -55,3 +55,8 @@ pub use quality::Quality;
 pub use report::{Compilation, Outcome};
 pub use validation::{Comparison, Samples, ValidationReport, Validator};
 pub use watch::{PassRecord, Watch};
+
+/// The examples of the README.
+#[cfg(all(doctest, feature = "tract"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
