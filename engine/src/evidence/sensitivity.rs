@@ -46,7 +46,7 @@ pub fn measure(
     progress: &mut (dyn FnMut(usize) + Send),
 ) -> Result<Vec<Option<f64>>, EngineError> {
     let reference = outputs(model, runtime, batches)?;
-    let energy: Vec<f64> = reference.iter().map(|output| centred_energy(output)).collect();
+    let energy: Vec<f64> = reference.iter().map(centred_energy).collect();
     let progress = Mutex::new((0usize, progress));
     let measured: Vec<Result<Option<f64>, EngineError>> = layers
         .par_iter()
@@ -59,7 +59,7 @@ pub fn measure(
                 .zip(&reference)
                 .zip(&energy)
                 .filter(|&(_, &energy)| energy > 0.0)
-                .map(|((moved, reference), energy)| squared_distance(moved, reference) / energy)
+                .map(|((moved, reference), energy)| squared_distance(&moved.values, &reference.values) / energy)
                 .sum();
             if let Ok(mut progress) = progress.lock() {
                 progress.0 += 1;
@@ -91,15 +91,24 @@ fn perturb(model: &Model, layer: &Layer, seed: u64) -> (Model, f64) {
     (perturbed, added)
 }
 
-/// The floating-point outputs over all batches, one vector an output and batch.
-fn outputs(model: &Model, runtime: RuntimeKind, batches: &[Vec<Tensor>]) -> Result<Vec<Vec<f32>>, EngineError> {
+/// One floating-point output of the model for one batch.
+struct Output {
+    /// Elements that belong to one channel of one sample.
+    inner: usize,
+    channels: usize,
+    values: Vec<f32>,
+}
+
+/// The floating-point outputs over all batches.
+fn outputs(model: &Model, runtime: RuntimeKind, batches: &[Vec<Tensor>]) -> Result<Vec<Output>, EngineError> {
     let mut session = open_in(model, runtime)?;
     let mut all = Vec::new();
     for batch in batches {
-        let given = session.run(batch)?;
-        all.extend(
-            given.iter().filter(|output| output.element().is_float()).map(|output| output.to_f32().into_owned()),
-        );
+        for output in session.run(batch)?.iter().filter(|output| output.element().is_float()) {
+            let channels = output.shape().get(1).copied().unwrap_or(1);
+            let inner = output.shape().iter().skip(2).product();
+            all.push(Output { inner, channels, values: output.to_f32().into_owned() });
+        }
     }
     Ok(all)
 }
@@ -108,8 +117,19 @@ fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
 }
 
-/// Energy around the mean: an offset that all outputs share says nothing.
-fn centred_energy(values: &[f32]) -> f64 {
-    let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len().max(1) as f64;
-    values.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum()
+/// Energy around each channel's mean: what a channel always gives says nothing of the input.
+fn centred_energy(output: &Output) -> f64 {
+    let channel_of = |index: usize| index / output.inner.max(1) % output.channels.max(1);
+    let mut sums = vec![(0f64, 0usize); output.channels.max(1)];
+    for (index, &value) in output.values.iter().enumerate() {
+        let sum = &mut sums[channel_of(index)];
+        *sum = (sum.0 + f64::from(value), sum.1 + 1);
+    }
+    let values = output.values.iter().enumerate();
+    values
+        .map(|(index, &value)| {
+            let (sum, count) = sums[channel_of(index)];
+            (f64::from(value) - sum / count as f64).powi(2)
+        })
+        .sum()
 }

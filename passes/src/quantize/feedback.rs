@@ -45,7 +45,8 @@ impl Curvature {
     ///
     /// `None` where it is not positive definite even so: it then tells nothing.
     pub fn new(moment: &SecondMoment, damping: f64) -> Option<Self> {
-        let trace: f64 = moment.blocks.iter().flat_map(|b| (0..b.size).map(|i| f64::from(b.values[i * b.size + i]))).sum();
+        let trace: f64 =
+            moment.blocks.iter().flat_map(|b| (0..b.size).map(|i| f64::from(b.values[i * b.size + i]))).sum();
         let mean = trace / moment.columns() as f64;
         if !(mean.is_finite() && mean > 0.0) {
             return None;

@@ -5,7 +5,8 @@
 //! plus the price of their bits, on a uniform grid or through the [trellis](onnx_dcomp_forms::trellis). Where the
 //! second moment of a layer's input is known, errors are fed back: see [`feedback`].
 //!
-//! Moves weights from [`Form::Dense`] to [`Form::Grid`]. Sources: [`viterbi`] and [`feedback`] name theirs.
+//! Moves weights from [`Form::Dense`] to [`Form::Grid`], and those that are codebooks already where a grid takes less.
+//! Sources: [`viterbi`] and [`feedback`] name theirs.
 //! Cost: some 0.2 µs an element, with feedback 0.5 µs and half the row length in multiplications; memory beside the
 //! weight: two bytes an element, with feedback eight more.
 
@@ -96,6 +97,16 @@ impl From<QuantizeOptions> for Quantize {
 /// Energy that high-rate quantisation leaves behind for one bit at price one: `1 / (2 ln 2)`.
 const ERROR_PER_PRICE: f64 = 0.721_347_520_444_481_7;
 
+/// The step of a uniform grid over that of the trellis at the same slope of error over bits: the trellis' points are
+/// denser, but it may use only half of them at a time.
+const UNIFORM_SPACING: f64 = 1.5;
+
+/// The same for vectors beside the kernels: they are few, so that finer steps cost next to nothing.
+const VECTOR_SPACING: f64 = 0.7;
+
+/// The bit price that steps are derived from where none is asked for.
+const USUAL_BIT_PRICE: f64 = 0.2;
+
 /// What is to be done with one weight.
 struct Task {
     id: WeightId,
@@ -140,7 +151,7 @@ impl Quantize {
     fn tasks(&self, model: &Model, evidence: &Evidence) -> Vec<Task> {
         let candidates: Vec<(WeightId, QuantizeOptions)> = model
             .weights()
-            .filter(|(_, weight)| matches!(weight.form, Form::Dense(_) | Form::Sparse(_)) && may_change(weight))
+            .filter(|(_, weight)| !matches!(weight.form, Form::Grid(_)) && may_change(weight))
             .filter_map(|(id, weight)| Some((id, self.settings.for_weight(weight)?)))
             .filter(|(id, options)| options.select.matches(&model.weight(*id).name))
             .collect();
@@ -183,31 +194,40 @@ fn quantize(weight: &Weight, task: &Task, elements: usize, moment: Option<&Secon
 }
 
 /// Levels by rate and distortion.
-fn by_rate(weight: &Weight, task: &Task, elements: usize, moment: Option<&SecondMoment>, dense: &Values) -> Option<Grid> {
+fn by_rate(
+    weight: &Weight,
+    task: &Task,
+    elements: usize,
+    moment: Option<&SecondMoment>,
+    dense: &Values,
+) -> Option<Grid> {
     let options = &task.options;
-    let is_kernel = !matches!(weight.role, Role::Bias | Role::Activation);
-    let kind = if options.scheme == Scheme::Uniform || !is_kernel { GridKind::Uniform } else { GridKind::Trellis };
     let row_length = if weight.shape.len() > 1 { weight.len() / weight.shape[0].max(1) } else { weight.len() };
     let curvature = moment
         .filter(|moment| options.feedback == Switch::On && moment.columns() == row_length)
         .and_then(|moment| Curvature::new(moment, options.damping));
     // What a unit of squared error weighs once the elements behind it have made the best of it.
     let weighted = curvature.as_ref().map_or(1.0, Curvature::mean_weight);
+    let is_vector = !weight.role.is_kernel();
+    let kind = if options.scheme == Scheme::Uniform || is_vector { GridKind::Uniform } else { GridKind::Trellis };
+    let spacing = match kind {
+        _ if is_vector => VECTOR_SPACING,
+        GridKind::Uniform => UNIFORM_SPACING,
+        GridKind::Trellis => 1.0,
+    };
     let step = if options.step > 0.0 {
         options.step
     } else {
+        // The price of a bit in relative squared error of the output, the same for every weight.
         let price = 10f64.powf(-options.quality / 10.0) / (ERROR_PER_PRICE * elements as f64);
-        // The same slope asks for a uniform step that is 1.6 times the trellis', since it is spaced half as far.
-        let spacing = if kind == GridKind::Uniform { 1.3 } else { 1.0 };
-        let bit_price = if options.bit_price > 0.0 { options.bit_price } else { 0.2 };
+        let bit_price = if options.bit_price > 0.0 { options.bit_price } else { USUAL_BIT_PRICE };
         spacing * (price / (task.sensitivity * weighted * bit_price)).sqrt()
     };
     let largest = dense.iter().fold(0f32, |largest, value| largest.max(value.abs()));
     // Levels must fit sixteen bits, and a step must not vanish.
     let step = (step as f32).clamp(largest / 16_000.0, largest.max(f32::MIN_POSITIVE));
-    let spacing = if kind == GridKind::Uniform { 1.3f32 * 1.3 } else { 1.0 };
-    let lambda = if is_kernel { options.bit_price * weighted } else { 0.0 } as f32 / spacing;
-    let target = Target { kind, steps: &[step], row_length, lambda };
+    let lambda = if is_vector { 0.0 } else { options.bit_price * weighted / (spacing * spacing) };
+    let target = Target { kind, steps: &[step], row_length, lambda: lambda as f32 };
     let quantized = match &curvature {
         Some(curvature) => feedback::quantize(&dense.to_f32(), &target, curvature),
         None => viterbi::quantize(dense, &target),
