@@ -172,7 +172,7 @@ impl Compiler {
         let model = Model::open(&self.input);
         watch.end();
         let mut model = model?;
-        model.verify().map_err(|source| Error::InModel { file: self.file(), source })?;
+        self.verify_model(&model)?;
         let original = model.clone();
         let mut warnings = self.warnings(&model);
         let before = WeightsBefore::of(&model);
@@ -184,7 +184,7 @@ impl Compiler {
         } else {
             self.run_passes(&plan, &mut model, &preprocess, watch)?
         };
-        model.verify().map_err(|source| Error::InModel { file: self.file(), source })?;
+        self.verify_model(&model)?;
         describe(&mut model, &plan.label);
 
         let is_exact = keeps_every_bit(&original, &model);
@@ -281,7 +281,7 @@ impl Compiler {
             let mut observer = self.observing.observer(range.start, total, watch);
             let done = pipeline.run(model, &known, &mut observer);
             records.extend(observer.finish());
-            done.map_err(|source| Error::Pass { file: self.file(), source })?;
+            done.map_err(|source| Error::Pass { file: self.file(), source: Box::new(source) })?;
         }
         Ok((records, split.map(|_| known.source)))
     }
@@ -336,6 +336,10 @@ impl Compiler {
 
     fn seed_or_default(&self) -> u64 {
         self.choices.seed.unwrap_or_default()
+    }
+
+    fn verify_model(&self, model: &Model) -> Result<(), Error> {
+        model.verify().map_err(|source| Error::InModel { file: self.file(), source: Box::new(source) })
     }
 
     fn file(&self) -> String {

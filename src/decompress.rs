@@ -225,16 +225,16 @@ fn payload_of(
     }
 }
 
+/// What is done with a node of ours and its payload.
+pub(crate) type VisitPayload<'a> = dyn FnMut(&NodeProto, &[u8]) -> Result<(), Error> + 'a;
+
 /// Calls `visit` for every node of ours, in the main graph, in subgraphs and in functions, with its payload.
-pub(crate) fn for_each_payload(
-    model: &Model,
-    visit: &mut dyn FnMut(&NodeProto, &[u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
+pub(crate) fn for_each_payload(model: &Model, visit: &mut VisitPayload<'_>) -> Result<(), Error> {
     fn walk(
         model: &Model,
         initializers: &[TensorProto],
         nodes: &[NodeProto],
-        visit: &mut dyn FnMut(&NodeProto, &[u8]) -> Result<(), Error>,
+        visit: &mut VisitPayload<'_>,
     ) -> Result<(), Error> {
         for node in nodes {
             for graph in graph::subgraphs(node) {

@@ -37,14 +37,14 @@ pub enum Error {
     },
     /// A model that cannot be read, or does not hold together.
     #[error(transparent)]
-    Model(#[from] IrError),
+    Model(Box<IrError>),
     /// A model that a pass, or the reader, rejects; the file is named.
     #[error("{file}: {source}")]
     InModel {
         /// The file.
         file: String,
         /// What is wrong with it.
-        source: IrError,
+        source: Box<IrError>,
     },
     /// A pass that cannot do its work.
     #[error("{file}: {source}")]
@@ -52,7 +52,7 @@ pub enum Error {
         /// The file.
         file: String,
         /// What stood in the way.
-        source: PassError,
+        source: Box<PassError>,
     },
     /// A packed model whose payload cannot be decoded.
     #[error("{file}: node `{node}`: {source}")]
@@ -76,7 +76,7 @@ pub enum Error {
     },
     /// Running a model, or reading samples, failed.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(Box<EngineError>),
     /// A file beside the model that the system does not give us.
     #[error("Cannot read {}: {source}", file.display())]
     Read {
@@ -152,7 +152,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Pipeline { .. } | Self::Recipe { .. } => exit_code::USAGE,
-            Self::Pass { source: PassError::Option { .. }, .. } => exit_code::USAGE,
+            Self::Pass { source, .. } if matches!(**source, PassError::Option { .. }) => exit_code::USAGE,
             Self::Budget { .. } | Self::RuntimesDisagree { .. } => exit_code::BUDGET,
             Self::Interrupted => exit_code::INTERRUPTED,
             Self::Model(_)
@@ -176,6 +176,18 @@ impl Error {
     pub(crate) fn recipe(file: PathBuf, text: &str, error: RecipeError) -> Self {
         let source = NamedSource::new(file.display().to_string(), text.to_owned()).with_language("toml");
         Self::Recipe { file, text: Box::new(source), error: Box::new(error) }
+    }
+}
+
+impl From<IrError> for Error {
+    fn from(error: IrError) -> Self {
+        Self::Model(Box::new(error))
+    }
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(Box::new(error))
     }
 }
 

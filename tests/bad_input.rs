@@ -122,7 +122,7 @@ fn a_payload_that_declares_a_huge_shape() {
 }
 
 /// Gives `payload` the checksum that its bytes ask for.
-fn seal(payload: &mut Vec<u8>) {
+fn seal(payload: &mut [u8]) {
     let end = payload.len() - 4;
     let checksum = crc32(&payload[..end]);
     payload[end..].copy_from_slice(&checksum.to_le_bytes());

@@ -46,14 +46,14 @@ impl Compilation {
             let elements: usize = small.iter().map(|row| row.shape.iter().product::<usize>()).sum();
             let before: u64 = small.iter().filter_map(|row| row.bytes_before).sum();
             let after: u64 = small.iter().map(|row| row.bytes_after).sum();
-            let mut line = self.sum_line(format!("{} small weights", small.len()), before, after);
+            let mut line = self.sum_line(format!("{} small", small.len()), before, after);
             line[2] = grouped(elements as u64);
             line[5] = format!("{:.2}", 8.0 * after as f64 / elements.max(1) as f64);
             rows.push((Weight::Faint, line));
         }
         if !self.removed.is_empty() && self.outcome == Outcome::Compressed {
             let bytes = self.removed.iter().map(|weight| weight.bytes).sum();
-            rows.push((Weight::Faint, self.sum_line(format!("{} folded away", self.removed.len()), bytes, 0)));
+            rows.push((Weight::Faint, self.sum_line(format!("{} folded", self.removed.len()), bytes, 0)));
         }
         rows.push((Weight::Plain, self.sum_line("graph".to_owned(), self.graph_bytes_before, self.graph_bytes_after)));
         let mut total = self.sum_line("total".to_owned(), self.bytes_before, self.bytes_after);

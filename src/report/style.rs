@@ -1,10 +1,15 @@
 //! Tables, numbers and colours.
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle};
 
 /// Widest line of a table.
 pub const WIDTH: u16 = 100;
+
+/// Lines above, below the headings, and at the end; none between columns, where room is scarce.
+const LINES: TableStyle = TableStyle::new()
+    .top_border(LineStyle::none().fill('─'))
+    .header_separator(LineStyle::none().fill('─'))
+    .bottom_border(LineStyle::none().fill('─'));
 
 /// Whether colours and weights of type are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,7 +25,7 @@ impl Style {
     /// An empty table with these headings; those that begin with `>` are for numbers, which stand at the right.
     pub(crate) fn table(self, headings: &[&str]) -> Table {
         let mut table = Table::new();
-        table.load_style(UTF8_FULL_CONDENSED.with_rounded_corners());
+        table.load_style(LINES);
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
         if self == Self::Coloured {
             table.enforce_styling();
@@ -37,19 +42,20 @@ impl Style {
         table
     }
 
-    /// A table whose first column holds names: where the lines would be too long, the names are shortened.
+    /// A table whose first column holds names: where the lines would be too long, names are shortened.
     pub(crate) fn named_table<const N: usize>(self, headings: [&str; N], rows: Vec<(Weight, [String; N])>) -> Table {
-        const MIN_NAME: usize = 12;
+        const MIN_NAME: usize = 14;
         let width = |column: usize| {
             let heading = headings[column].trim_start_matches('>').chars().count();
             rows.iter().map(|(_, cells)| cells[column].chars().count()).fold(heading, usize::max)
         };
         let others: usize = (1..N).map(width).sum();
-        // Each cell has a space at both sides and a line behind it; one more line begins the row.
-        let name = usize::from(WIDTH).saturating_sub(others + 3 * N + 1).max(MIN_NAME);
+        // Each cell has a space at both sides.
+        let fits = usize::from(WIDTH).saturating_sub(others + 2 * N).max(MIN_NAME);
         let mut table = self.table(&headings);
+        table.set_content_arrangement(ContentArrangement::Disabled);
         for (weight, mut cells) in rows {
-            cells[0] = shortened(&cells[0], name);
+            cells[0] = shortened(&cells[0], fits);
             table.add_row(cells.map(|cell| match weight {
                 Weight::Plain => Cell::new(cell),
                 Weight::Strong => self.strong(cell),
