@@ -1,6 +1,6 @@
 //! Writing without leaving anything behind: files are made in a folder beside their place, and renamed into it.
 //!
-//! The folder vanishes with its [`Staged`], whatever goes wrong; [`clean_up_on_interrupt`] does the same where the user
+//! The folder vanishes with its `Staged`, whatever goes wrong; [`clean_up_on_interrupt`] does the same where the user
 //! stops the program.
 
 use std::fs;

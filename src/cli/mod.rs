@@ -2,13 +2,13 @@
 //!
 //! | module | command |
 //! |---|---|
-//! | [`compress`] | `onnx-dcomp IN -o OUT` |
-//! | [`validate`] | `onnx-dcomp validate A B --data DIR` |
-//! | [`decompress`] | `onnx-dcomp decompress IN -o OUT` |
-//! | [`inspect`] | `onnx-dcomp inspect FILE` |
-//! | [`passes`] | `onnx-dcomp passes [NAME]` |
-//! | [`samples`] | options that say how samples become inputs |
-//! | [`terminal`] | what is shown, and where |
+//! | `compress` | `onnx-dcomp IN -o OUT` |
+//! | `validate` | `onnx-dcomp validate A B --data DIR` |
+//! | `decompress` | `onnx-dcomp decompress IN -o OUT` |
+//! | `inspect` | `onnx-dcomp inspect FILE` |
+//! | `passes` | `onnx-dcomp passes [NAME]` |
+//! | `samples` | options that say how samples become inputs |
+//! | `terminal` | what is shown, and where |
 
 mod compress;
 mod decompress;
