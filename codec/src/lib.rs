@@ -30,6 +30,7 @@
 //! | `solid` | forms in the streams of the coder `small`: shared by small weights, in chunks for large ones |
 //! | [`small`] | the adaptive coder |
 //! | [`layout`] | how the elements of a weight are arranged |
+//! | `processor` | hot loops in the widest instructions that the processor has |
 //! | `reader` | bytes, varints and bits, read with every step checked |
 //! | [`error`] | what can go wrong, and whose fault it is |
 
@@ -41,6 +42,7 @@ pub mod layout;
 mod numbers;
 mod parallel;
 mod plane;
+mod processor;
 mod rans;
 mod reader;
 pub mod record;

@@ -25,7 +25,7 @@ pub(super) trait BinaryCoder {
     fn code_few(&mut self, bits: u32, count: u32) -> u32;
 
     /// Codes the lowest `count` bits of `bits` as they are, 16 at a time, the highest first.
-    #[inline]
+    #[inline(always)]
     fn code_raw(&mut self, bits: u64, count: u32) -> u64 {
         let mut read = 0;
         let mut left = count;
@@ -58,6 +58,8 @@ impl BitEncoder {
         Self { low: 0, range: u32::MAX, held: None, pending: 0, bytes: Vec::new() }
     }
 
+    /// Out of line: this happens once for each byte.
+    #[inline(never)]
     fn shift(&mut self) {
         if self.low < 0xFF00_0000 || self.low > 0xFFFF_FFFF {
             let carry = (self.low >> 32) as u8;
@@ -97,7 +99,7 @@ impl BitEncoder {
 }
 
 impl BinaryCoder for BitEncoder {
-    #[inline]
+    #[inline(always)]
     fn code(&mut self, bit: bool, one: u32) -> bool {
         let bound = ((u64::from(self.range) * u64::from(one)) >> 16) as u32;
         if bit {
@@ -113,7 +115,7 @@ impl BinaryCoder for BitEncoder {
         bit
     }
 
-    #[inline]
+    #[inline(always)]
     fn code_few(&mut self, bits: u32, count: u32) -> u32 {
         self.range >>= count;
         self.low += u64::from(self.range) * u64::from(bits);
@@ -147,7 +149,7 @@ impl<'a> BitDecoder<'a> {
         decoder
     }
 
-    #[inline]
+    #[inline(always)]
     fn shift(&mut self) {
         self.code = self.code << 8 | u32::from(self.bytes.get(self.next).copied().unwrap_or(0));
         self.next += 1;
@@ -155,7 +157,7 @@ impl<'a> BitDecoder<'a> {
 }
 
 impl BinaryCoder for BitDecoder<'_> {
-    #[inline]
+    #[inline(always)]
     fn code(&mut self, _bit: bool, one: u32) -> bool {
         let bound = ((u64::from(self.range) * u64::from(one)) >> 16) as u32;
         let bit = self.code < bound;
@@ -172,7 +174,7 @@ impl BinaryCoder for BitDecoder<'_> {
         bit
     }
 
-    #[inline]
+    #[inline(always)]
     fn code_few(&mut self, _bits: u32, count: u32) -> u32 {
         self.range >>= count;
         let bits = (self.code / self.range).min((1 << count) - 1);
@@ -199,7 +201,7 @@ pub(super) struct BitCounter {
 }
 
 impl BinaryCoder for BitCounter {
-    #[inline]
+    #[inline(always)]
     fn code(&mut self, bit: bool, one: u32) -> bool {
         let chance = if bit { one } else { 65_536 - one };
         self.bits -= (f64::from(chance) / 65_536.0).log2();

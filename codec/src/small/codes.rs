@@ -5,9 +5,10 @@ use onnx_dcomp_forms::Values;
 use super::arithmetic::BinaryCoder;
 use super::context::half_octaves;
 use super::levels::{CHECK_INTERVAL, LevelModel, Outlook};
-use super::model::{COUNT_LIMIT, Slot, direct, mixed_slots};
+use super::model::{COUNT_LIMIT, Slot, Weights, direct, mixed_slots, weights};
 use crate::error::DecodeError;
 use crate::layout::Layout;
+use crate::processor::{self, Work};
 
 /// Contexts of a bit of a rank.
 const INPUTS: usize = 3;
@@ -53,7 +54,7 @@ impl Sides {
 pub(super) struct CodeModel {
     elements: LevelModel,
     shared: Vec<Slot>,
-    weights: [[i32; INPUTS]; SHARED_BITS as usize],
+    weights: [Weights; SHARED_BITS as usize],
 }
 
 impl CodeModel {
@@ -61,12 +62,23 @@ impl CodeModel {
         Self {
             elements: LevelModel::new(),
             shared: vec![Slot::NEW; (32 + 24) << SHARED_BITS],
-            weights: [[30_000; INPUTS]; SHARED_BITS as usize],
+            weights: [weights::<INPUTS>(30_000); SHARED_BITS as usize],
         }
     }
 
     /// Codes `codes` in place: an encoder leaves them as they are, a decoder fills them in.
     pub(super) fn code<C: BinaryCoder>(
+        &mut self,
+        coder: &mut C,
+        codes: &mut [u16],
+        centroids: &Values,
+        layout: &Layout,
+    ) -> Result<(), DecodeError> {
+        processor::run(Codes { model: self, coder, codes, centroids, layout })
+    }
+
+    #[inline(always)]
+    fn code_here<C: BinaryCoder>(
         &mut self,
         coder: &mut C,
         codes: &mut [u16],
@@ -111,6 +123,7 @@ impl CodeModel {
     }
 
     /// Codes a rank of `bits` bits below `limit`, the highest bit first.
+    #[inline(always)]
     fn rank<C: BinaryCoder>(
         &mut self,
         coder: &mut C,
@@ -142,5 +155,23 @@ impl CodeModel {
             rank |= u32::from(bit) << place;
         }
         rank
+    }
+}
+
+/// [`CodeModel::code`] as work that is compiled twice.
+struct Codes<'a, C> {
+    model: &'a mut CodeModel,
+    coder: &'a mut C,
+    codes: &'a mut [u16],
+    centroids: &'a Values,
+    layout: &'a Layout,
+}
+
+impl<C: BinaryCoder> Work for Codes<'_, C> {
+    type Output = Result<(), DecodeError>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        self.model.code_here(self.coder, self.codes, self.centroids, self.layout)
     }
 }

@@ -116,9 +116,24 @@ impl Neighbours {
         scales
     }
 
+    /// What the element at `here` is forecast from. Flat matrices have it the other way round, as it lies in memory.
+    #[inline(always)]
+    fn taps(&self, here: usize) -> [i32; TAPS] {
+        if self.kernel == 1
+            && let Some(taps) = self.values[..=here].last_chunk::<TAPS>()
+        {
+            return *taps;
+        }
+        let mut taps = [self.values[here]; TAPS];
+        for (tap, distance) in taps.iter_mut().zip(self.distances) {
+            *tap = self.values[here - distance];
+        }
+        taps
+    }
+
     /// The signs (0 for zero or none, 1 above, 2 below) of the element before in the kernel, of the one over this one,
     /// of the same position in the kernel before, of the same place in the row before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn signs(&self) -> [usize; 4] {
         let here = self.padding + self.place;
         let sign = |distance: usize, is_near: bool| match self.values[here - distance] {
@@ -135,7 +150,7 @@ impl Neighbours {
     }
 
     /// Goes on to the next element.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, value: i32) {
         self.values[self.padding + self.place] = value;
         let magnitude = value.unsigned_abs() << POINT;
@@ -158,7 +173,7 @@ impl Neighbours {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn follow(average: &mut u32, magnitude: u32, shift: u32) {
     *average = average.wrapping_add_signed((magnitude as i32 - *average as i32) >> shift);
 }
@@ -213,11 +228,7 @@ impl Forecaster {
         forecast.octave = (expected | 16).ilog2();
         forecast.is_made = true;
         let here = neighbours.padding + neighbours.place;
-        let mut values = [0; TAPS];
-        for (value, distance) in values.iter_mut().zip(neighbours.distances) {
-            *value = neighbours.values[here - distance];
-        }
-        values[TAPS - 1] = neighbours.values[here];
+        let values = neighbours.taps(here);
         forecast.taps = scaled(values, forecast.octave);
         let products = self.weights[forecast.set].iter().zip(&forecast.taps);
         forecast.value = products.map(|(&weight, &tap)| i32::from(weight) * i32::from(tap)).sum::<i32>() >> 14;
@@ -226,7 +237,7 @@ impl Forecaster {
     }
 
     /// Learns what the element's value was.
-    #[inline]
+    #[inline(always)]
     pub(super) fn learn(&mut self, forecast: &Forecast, value: i32) {
         if !forecast.is_made {
             return;

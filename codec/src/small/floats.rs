@@ -7,8 +7,9 @@
 use onnx_dcomp_forms::{DType, Values};
 
 use super::arithmetic::BinaryCoder;
-use super::model::{COUNT_LIMIT, Slot, direct, mixed, tree};
+use super::model::{COUNT_LIMIT, Slot, Weights, direct, mixed, tree, weights};
 use crate::error::DecodeError;
+use crate::processor::{self, Work};
 
 /// Bits of the exponent and of the mantissa. Integers count as all exponent.
 const fn fields(dtype: DType) -> (u32, u32) {
@@ -30,7 +31,7 @@ const EARLIER: usize = 32;
 pub(super) struct FloatModel {
     signs: [Slot; 4],
     exponents: Vec<Slot>,
-    weights: Vec<[i32; 3]>,
+    weights: Vec<Weights>,
     tops: Vec<Slot>,
     tails: [Slot; 64],
     lengths: Vec<Slot>,
@@ -43,7 +44,7 @@ impl FloatModel {
         Self {
             signs: [Slot::NEW; 4],
             exponents: vec![Slot::NEW; exponents * (1 + 2 * EARLIER)],
-            weights: vec![[26_000; 3]; 16],
+            weights: vec![weights::<3>(26_000); 16],
             tops: vec![Slot::NEW; exponents << TOP_BITS],
             tails: [Slot::NEW; 64],
             lengths: vec![Slot::NEW; 129 * 128],
@@ -53,6 +54,17 @@ impl FloatModel {
 
     /// Codes `count` numbers in the order in which they stand; `bits` tells an encoder the pattern of each.
     pub(super) fn code<C: BinaryCoder>(
+        &mut self,
+        coder: &mut C,
+        dtype: DType,
+        count: usize,
+        bits: impl Fn(usize) -> u64,
+    ) -> Result<Values, DecodeError> {
+        processor::run(Floats { model: self, coder, dtype, count, bits })
+    }
+
+    #[inline(always)]
+    fn code_here<C: BinaryCoder>(
         &mut self,
         coder: &mut C,
         dtype: DType,
@@ -80,6 +92,7 @@ impl FloatModel {
         Values::new(dtype, bytes).map_err(|_| DecodeError::Corrupt { what: "numbers of a broken size" })
     }
 
+    #[inline(always)]
     fn exponent<C: BinaryCoder>(
         &mut self,
         coder: &mut C,
@@ -100,6 +113,7 @@ impl FloatModel {
         node - nodes
     }
 
+    #[inline(always)]
     fn mantissa<C: BinaryCoder>(&mut self, coder: &mut C, exponent: usize, bits: u32, wanted: u64) -> u64 {
         if bits == 0 {
             return 0;
@@ -173,6 +187,24 @@ impl FloatModel {
         let slots = &mut self.leads[(length as usize) << TOP_BITS..][..1 << TOP_BITS];
         let top = tree(coder, slots, (wanted >> left) as u32 & ((1 << few) - 1), few, COUNT_LIMIT);
         ((1 << few | u64::from(top)) << left | coder.code_raw(wanted, left), length)
+    }
+}
+
+/// [`FloatModel::code`] as work that is compiled twice.
+struct Floats<'a, C, F> {
+    model: &'a mut FloatModel,
+    coder: &'a mut C,
+    dtype: DType,
+    count: usize,
+    bits: F,
+}
+
+impl<C: BinaryCoder, F: Fn(usize) -> u64> Work for Floats<'_, C, F> {
+    type Output = Result<Values, DecodeError>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        self.model.code_here(self.coder, self.dtype, self.count, self.bits)
     }
 }
 

@@ -4,9 +4,10 @@ use onnx_dcomp_forms::{Mask, trellis};
 
 use super::arithmetic::BinaryCoder;
 use super::context::{Forecast, Forecaster, Neighbours, POINT, half_octaves, octaves};
-use super::model::{COUNT_LIMIT, Slot, direct, mixed};
+use super::model::{COUNT_LIMIT, Slot, Weights, direct, mixed, mixed_slots, weights};
 use crate::error::DecodeError;
 use crate::layout::Layout;
+use crate::processor::{self, Work};
 
 /// Contexts of a bit that is mixed.
 const INPUTS: usize = 6;
@@ -19,12 +20,17 @@ const PRIOR_COUNT: u32 = 2;
 /// Elements between two looks at whether a stream has run out.
 pub(super) const CHECK_INTERVAL: usize = 4096;
 
+/// The slots of all bins in one context: a line of a processor's cache.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Bins([Slot; BINS]);
+
 /// What is learnt of levels, over all weights of a stream.
 pub(super) struct LevelModel {
-    slots: Vec<Slot>,
-    weights: [[i32; INPUTS]; 2 * BINS],
+    bins: Vec<Bins>,
+    weights: [Weights; 2 * BINS],
     signs: [Slot; 70],
-    sign_weights: [i32; 4],
+    sign_weights: Weights,
     rests: [[Slot; 16]; 16],
     forecaster: Forecaster,
     start: u32,
@@ -47,18 +53,19 @@ impl Outlook {
 
 impl LevelModel {
     pub(super) fn new() -> Self {
-        let mut slots = vec![Slot::NEW; (INPUTS + 1) * CONTEXTS * BINS];
-        for (index, slot) in slots[..2 * CONTEXTS * BINS].iter_mut().enumerate() {
-            let quarter = (index / BINS % CONTEXTS / 24) as u32;
-            let scale = u64::from(4 + quarter % 4) << (quarter / 4) >> 2;
-            let against = 256u64 << (index % BINS).saturating_sub(1);
-            *slot = Slot::with_odds(scale, against, PRIOR_COUNT);
+        let mut bins = vec![Bins([Slot::NEW; BINS]); (INPUTS + 1) * CONTEXTS];
+        for half in bins[..2 * CONTEXTS].chunks_mut(CONTEXTS) {
+            for (quarter, alike) in (0u32..).zip(half.chunks_mut(24)) {
+                let scale = u64::from(4 + quarter % 4) << (quarter / 4) >> 2;
+                let against = |bin: usize| 256u64 << bin.saturating_sub(1);
+                alike.fill(Bins(std::array::from_fn(|bin| Slot::with_odds(scale, against(bin), PRIOR_COUNT))));
+            }
         }
         Self {
-            slots,
-            weights: [[13_107; INPUTS]; 2 * BINS],
+            bins,
+            weights: [weights::<INPUTS>(13_107); 2 * BINS],
             signs: [Slot::NEW; 70],
-            sign_weights: [16_000; 4],
+            sign_weights: weights::<4>(16_000),
             rests: [[Slot::NEW; 16]; 16],
             forecaster: Forecaster::new(),
             start: 1 << POINT,
@@ -67,6 +74,17 @@ impl LevelModel {
 
     /// Codes levels in place: an encoder leaves them as they are, a decoder fills them in.
     pub(super) fn code<C: BinaryCoder>(
+        &mut self,
+        coder: &mut C,
+        levels: &mut [i16],
+        layout: &Layout,
+        is_trellis: bool,
+    ) -> Result<(), DecodeError> {
+        processor::run(Levels { model: self, coder, levels, layout, is_trellis })
+    }
+
+    #[inline(always)]
+    fn code_here<C: BinaryCoder>(
         &mut self,
         coder: &mut C,
         levels: &mut [i16],
@@ -94,6 +112,17 @@ impl LevelModel {
 
     /// Codes a mask of `len` elements; `is_set` tells an encoder which are set.
     pub(super) fn code_mask<C: BinaryCoder>(
+        &mut self,
+        coder: &mut C,
+        len: usize,
+        layout: &Layout,
+        is_set: impl Fn(usize) -> bool,
+    ) -> Result<Mask, DecodeError> {
+        processor::run(Masked { model: self, coder, len, layout, is_set })
+    }
+
+    #[inline(always)]
+    fn code_mask_here<C: BinaryCoder>(
         &mut self,
         coder: &mut C,
         len: usize,
@@ -149,20 +178,20 @@ impl LevelModel {
     }
 
     /// Goes on to the next element, the current one having been `value`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn learn(&mut self, neighbours: &mut Neighbours, outlook: &Outlook, value: i32) {
         self.forecaster.learn(&outlook.forecast, value);
         neighbours.push(value);
     }
 
     /// Codes whether an element is not zero.
-    #[inline]
+    #[inline(always)]
     pub(super) fn flag<C: BinaryCoder>(&mut self, coder: &mut C, outlook: &Outlook, bit: bool) -> bool {
         self.bin(coder, outlook, 0, bit)
     }
 
     /// Codes whether an element is below zero; what follows is coded in the light of it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn sign<C: BinaryCoder>(
         &mut self,
         coder: &mut C,
@@ -181,13 +210,17 @@ impl LevelModel {
         negative
     }
 
-    #[inline]
+    #[inline(always)]
     fn bin<C: BinaryCoder>(&mut self, coder: &mut C, outlook: &Outlook, bin: usize, bit: bool) -> bool {
-        let at = outlook.contexts.map(|context| context * BINS + bin);
-        mixed(coder, &mut self.slots, &at, &mut self.weights[outlook.odd * BINS + bin], bit)
+        let mut slots = outlook.contexts.map(|context| self.bins[context].0[bin]);
+        let bit = mixed_slots(coder, &mut slots, &mut self.weights[outlook.odd * BINS + bin], bit);
+        for (&context, slot) in outlook.contexts.iter().zip(slots) {
+            self.bins[context].0[bin] = slot;
+        }
+        bit
     }
 
-    #[inline]
+    #[inline(always)]
     fn level<C: BinaryCoder>(
         &mut self,
         coder: &mut C,
@@ -212,6 +245,7 @@ impl LevelModel {
     }
 
     /// A number from 1: its length in bits, then the bits behind the first.
+    #[inline(always)]
     fn rest<C: BinaryCoder>(&mut self, coder: &mut C, outlook: &Outlook, wanted: u32) -> u32 {
         let mut length = 0;
         while length < 13 && self.bin(coder, outlook, 3 + length, wanted >> (length + 1) != 0) {
@@ -231,5 +265,41 @@ impl LevelModel {
             value = value << 1 | u32::from(bit);
         }
         value
+    }
+}
+
+/// [`LevelModel::code`] as work that is compiled twice.
+struct Levels<'a, C> {
+    model: &'a mut LevelModel,
+    coder: &'a mut C,
+    levels: &'a mut [i16],
+    layout: &'a Layout,
+    is_trellis: bool,
+}
+
+impl<C: BinaryCoder> Work for Levels<'_, C> {
+    type Output = Result<(), DecodeError>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        self.model.code_here(self.coder, self.levels, self.layout, self.is_trellis)
+    }
+}
+
+/// [`LevelModel::code_mask`] as work that is compiled twice.
+struct Masked<'a, C, F> {
+    model: &'a mut LevelModel,
+    coder: &'a mut C,
+    len: usize,
+    layout: &'a Layout,
+    is_set: F,
+}
+
+impl<C: BinaryCoder, F: Fn(usize) -> bool> Work for Masked<'_, C, F> {
+    type Output = Result<Mask, DecodeError>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        self.model.code_mask_here(self.coder, self.len, self.layout, self.is_set)
     }
 }

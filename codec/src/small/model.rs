@@ -64,7 +64,7 @@ const fn rate_table() -> [u32; 1024] {
 }
 
 /// The probability of 1 in the logistic domain, as 16 bits.
-#[inline]
+#[inline(always)]
 pub(super) fn squash(x: i32) -> u32 {
     u32::from(SQUASH[(x.clamp(1 - LIMIT, LIMIT - 1) + LIMIT) as usize])
 }
@@ -93,48 +93,45 @@ impl Slot {
     }
 
     /// The probability of 1, 16 bits.
-    #[inline]
+    #[inline(always)]
     pub(super) fn chance(self) -> u32 {
         self.0 >> 16
     }
 
     /// The probability of 1, in the logistic domain.
-    #[inline]
+    #[inline(always)]
     pub(super) fn stretched(self) -> i32 {
         i32::from(STRETCH[(self.0 >> 20) as usize])
     }
 
     /// Number of observations, up to a limit.
-    #[inline]
+    #[inline(always)]
     pub(super) fn count(self) -> u32 {
         self.0 & 1023
     }
 
     /// The same probability, as if seen `count` times.
-    #[inline]
+    #[inline(always)]
     pub(super) fn with_count(self, count: u32) -> Self {
         Self(self.0 & !1023 | count)
     }
 
     /// Moves towards `bit`: by the mean of all observations at first, by `1 / (limit + 1.5)` later.
-    #[inline]
+    #[inline(always)]
     pub(super) fn update(&mut self, bit: bool, limit: u32) {
-        let count = self.0 & 1023;
-        let chance = (self.0 >> 10) as i32;
         let target = if bit { (1 << 22) - 1 } else { 0 };
-        let step = ((i64::from(target - chance) * i64::from(RATE[count as usize])) >> 16) as i32;
-        self.0 = ((chance + step) as u32) << 10 | (count + u32::from(count < limit));
+        self.0 = moved(self.0, target, RATE[self.count() as usize] as i32, limit);
     }
 }
 
 /// A probability for coding: never so small that a bit would cost more than 12 bits.
-#[inline]
+#[inline(always)]
 fn codable(chance: u32) -> u32 {
     chance.clamp(16, 65_520)
 }
 
 /// Codes `bit` by one slot alone.
-#[inline]
+#[inline(always)]
 pub(super) fn direct<C: BinaryCoder>(coder: &mut C, slot: &mut Slot, bit: bool, limit: u32) -> bool {
     let bit = coder.code(bit, codable(slot.chance()));
     slot.update(bit, limit);
@@ -144,7 +141,7 @@ pub(super) fn direct<C: BinaryCoder>(coder: &mut C, slot: &mut Slot, bit: bool, 
 /// Codes the lowest `bits` bits of `value`, highest first, each in a slot that the higher ones choose.
 ///
 /// `slots` holds at least `2^bits`.
-#[inline]
+#[inline(always)]
 pub(super) fn tree<C: BinaryCoder>(coder: &mut C, slots: &mut [Slot], value: u32, bits: u32, limit: u32) -> u32 {
     let mut node = 1;
     for place in (0..bits).rev() {
@@ -154,19 +151,33 @@ pub(super) fn tree<C: BinaryCoder>(coder: &mut C, slots: &mut [Slot], value: u32
     node as u32 - (1 << bits)
 }
 
+/// Lanes of a mixer: its arithmetic goes over eight numbers at once, the last of which may be unused.
+const LANES: usize = 8;
+
+/// The weights of a mixer; behind those of its inputs they are 0 and stay so.
+pub(super) type Weights = [i32; LANES];
+
+/// The weights that a mixer of `INPUTS` inputs begins with.
+pub(super) const fn weights<const INPUTS: usize>(weight: i32) -> Weights {
+    let mut weights = [0; LANES];
+    let mut input = 0;
+    while input < INPUTS {
+        weights[input] = weight;
+        input += 1;
+    }
+    weights
+}
+
 /// Codes `bit` by the slots `at`, which differ, joined by `weights`.
 #[inline(always)]
 pub(super) fn mixed<C: BinaryCoder, const N: usize>(
     coder: &mut C,
     slots: &mut [Slot],
     at: &[usize; N],
-    weights: &mut [i32; N],
+    weights: &mut Weights,
     bit: bool,
 ) -> bool {
-    let mut joined = [Slot::NEW; N];
-    for (slot, &index) in joined.iter_mut().zip(at) {
-        *slot = slots[index];
-    }
+    let mut joined = at.map(|index| slots[index]);
     let bit = mixed_slots(coder, &mut joined, weights, bit);
     for (&index, slot) in at.iter().zip(joined) {
         slots[index] = slot;
@@ -174,32 +185,49 @@ pub(super) fn mixed<C: BinaryCoder, const N: usize>(
     bit
 }
 
-/// Codes `bit` by `slots`, joined by `weights`.
+/// Codes `bit` by `slots`, at most eight, joined by `weights`.
 ///
-/// A slot that has seen nothing starts from what the first one believes.
+/// A slot that has seen nothing starts from what the first one believes. The loops over all lanes are plain arithmetic
+/// on 32 bits, so that they become vector instructions; only the table look-ups go slot by slot.
 #[inline(always)]
 pub(super) fn mixed_slots<C: BinaryCoder, const N: usize>(
     coder: &mut C,
     slots: &mut [Slot; N],
-    weights: &mut [i32; N],
+    weights: &mut Weights,
     bit: bool,
 ) -> bool {
     let heir = slots[0].with_count(slots[0].count().min(INHERITED));
-    let mut inputs = [0i32; N];
+    let (mut words, mut rates, mut inputs) = ([0u32; LANES], [0i32; LANES], [0i32; LANES]);
+    for lane in 0..N {
+        let slot = if slots[lane].count() == 0 { heir } else { slots[lane] };
+        (words[lane], inputs[lane], rates[lane]) = (slot.0, slot.stretched(), RATE[slot.count() as usize] as i32);
+    }
     let mut sum = 0i32;
-    for ((input, slot), weight) in inputs.iter_mut().zip(slots.iter_mut()).zip(weights.iter()) {
-        if slot.count() == 0 {
-            *slot = heir;
-        }
-        *input = slot.stretched();
-        sum += (*input * *weight) >> 4;
+    for lane in 0..LANES {
+        sum += (inputs[lane] * weights[lane]) >> 4;
     }
     let one = codable(squash(sum >> 12));
     let bit = coder.code(bit, one);
     let error = (((i32::from(bit) << 16) - one as i32) * LEARNING_RATE) >> 6;
-    for ((input, slot), weight) in inputs.iter().zip(slots.iter_mut()).zip(weights.iter_mut()) {
-        *weight = (*weight + ((*input * error + (1 << 13)) >> 14)).clamp(-MOST_WEIGHT, MOST_WEIGHT);
-        slot.update(bit, COUNT_LIMIT);
+    let target = if bit { (1 << 22) - 1 } else { 0 };
+    for lane in 0..LANES {
+        let step = (inputs[lane] * error + (1 << 13)) >> 14;
+        weights[lane] = (weights[lane] + step).clamp(-MOST_WEIGHT, MOST_WEIGHT);
+        words[lane] = moved(words[lane], target, rates[lane], COUNT_LIMIT);
+    }
+    for lane in 0..N {
+        slots[lane].0 = words[lane];
     }
     bit
+}
+
+/// A slot's word, moved towards `target` by `rate / 65536` of the way.
+#[inline(always)]
+fn moved(word: u32, target: i32, rate: i32, limit: u32) -> u32 {
+    let (chance, count) = ((word >> 10) as i32, word & 1023);
+    let distance = target - chance;
+    // The product has 39 bits: its two halves are multiplied apart, of which only the upper one has a sign.
+    let low = ((distance & 0xFFFF) as u32 * rate as u32) >> 16;
+    let step = (distance >> 16) * rate + low as i32;
+    ((chance + step) as u32) << 10 | (count + u32::from(count < limit))
 }

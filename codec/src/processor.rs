@@ -1,0 +1,42 @@
+//! Hot loops in the widest instructions that the processor has.
+//!
+//! A program for a family of processors is compiled for the oldest of them. A loop that is handed to [`run`] is
+//! compiled twice, once more for processors of the x86-64-v3 level (AVX2 and bit manipulation, since 2013), and the one
+//! that fits is taken where the program runs. Both do the same integer arithmetic and give the same results.
+
+/// Work whose body is worth compiling twice.
+pub(crate) trait Work {
+    /// What the work yields.
+    type Output;
+
+    /// Does the work. To be `#[inline(always)]`, like all that it calls: what is not inlined is compiled once.
+    fn run(self) -> Self::Output;
+}
+
+/// Does `work` in the widest instructions that this processor has.
+#[inline]
+pub(crate) fn run<W: Work>(work: W) -> W::Output {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        // SAFETY: this processor has the instructions that `run_avx2` is compiled for.
+        #[allow(unsafe_code)]
+        return unsafe { run_avx2(work) };
+    }
+    work.run()
+}
+
+/// Whether this processor has all that the functions for AVX2 of this crate are compiled for.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("lzcnt")
+        && is_x86_feature_detected!("popcnt")
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn run_avx2<W: Work>(work: W) -> W::Output {
+    work.run()
+}
