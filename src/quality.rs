@@ -26,8 +26,8 @@ impl Quality {
     /// The fidelity of the output to aim for: signal over noise, in decibels.
     pub fn decibels(self) -> f64 {
         match self {
-            Self::High => 40.0,
-            Self::Balanced => 30.0,
+            Self::High => 34.0,
+            Self::Balanced => 26.0,
             Self::Small => 20.0,
             Self::Decibels(decibels) => decibels,
         }

@@ -1,7 +1,7 @@
 //! `lower`: forms become what a plain ONNX file can hold.
 //!
 //! The target `dense` writes every weight as plain floats with its compressed values: what any runtime reads, and what
-//! a packed file decodes to.
+//! a packed file decodes to. Weights that were packed before stay packed.
 
 use onnx_dcomp_forms::Form;
 use onnx_dcomp_ir::{Evidence, Model, WeightId};
@@ -54,7 +54,8 @@ impl Pass for Lower {
         let mut lowered = 0;
         for id in ids {
             let weight = model.weight(id);
-            if self.settings.for_weight(weight).is_some() && !matches!(weight.form, Form::Dense(_)) {
+            let is_plain = matches!(weight.form, Form::Dense(_)) || weight.stored_bytes.is_some();
+            if self.settings.for_weight(weight).is_some() && !is_plain {
                 let dense = weight.form.dense();
                 model.weight_mut(id).form = Form::Dense(dense);
                 lowered += 1;

@@ -274,9 +274,9 @@ impl Packer<'_> {
         graph.initializer.retain(|tensor| !is_packed(tensor.name()));
         // Old versions of ONNX declare each initializer as an input too; a node's output must not be one.
         graph.input.retain(|input| !is_packed(input.name()));
-        graph.node.retain(|node| {
-            !(graph::is_constant(node) && node.output.first().is_some_and(|output| is_packed(output)))
-        });
+        graph
+            .node
+            .retain(|node| !(graph::is_constant(node) && node.output.first().is_some_and(|output| is_packed(output))));
         let name = index.unique_name("p");
         let tensor = TensorProto {
             dims: vec![payload.bytes.len() as i64],

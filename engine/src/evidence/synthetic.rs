@@ -132,7 +132,11 @@ impl<'a> Inputs<'a> {
         let has_batch = info.shape.as_ref().is_none_or(|shape| !shape.is_empty());
         let shape: Vec<usize> = if has_batch { [count].into_iter().chain(rest).collect() } else { Vec::new() };
         let len = if has_batch { count * each } else { 1 };
-        let image = self.preprocess.image.as_ref().filter(|(image, _)| *image == index && info.element.is_float());
+        let image = self.preprocess.image.as_ref().filter(|(image, format)| {
+            // An input may look like an image and still have other axes than its format says.
+            let pictures = format.color.channels() * self.size[0] * self.size[1];
+            *image == index && info.element.is_float() && len == count * pictures
+        });
         let values = match image {
             Some((_, format)) => {
                 let channels = format.color.channels();

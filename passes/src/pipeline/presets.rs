@@ -19,13 +19,13 @@ pub const PRESETS: &[Preset] = &[
         name: "deep-compression",
         summary: "prune, share, Huffman: the published stages, without their retraining and therefore pruned less",
         source: "Han, Mao and Dally, Deep Compression, 2016",
-        pipeline: "fold, strip, prune(sparsity=0.5), share(clusters=32, init=linear), pack(coder=huffman), lower",
+        pipeline: "fold, strip, prune(sparsity=0.5), share(clusters=32, init=linear), pack(coder=huffman)",
     },
     Preset {
         name: "lossless",
         summary: "no value changes: only the graph and the coding do",
         source: "",
-        pipeline: "recognise, pack(coder=small), lower",
+        pipeline: "recognise, pack(coder=small)",
     },
 ];
 

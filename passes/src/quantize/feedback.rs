@@ -74,7 +74,7 @@ impl Factor {
             for k in j + 1..n {
                 pivot -= a[j * n + k] * a[j * n + k];
             }
-            if !(pivot > 0.0) {
+            if pivot.is_nan() || pivot <= 0.0 {
                 return None;
             }
             let diagonal = pivot.sqrt();

@@ -61,7 +61,7 @@ crate::options! {
         /// The step for every weight, in its own unit; 0 derives it from `quality`.
         pub step: f64 = 0.0, within 0.0..;
         /// Price of a bit in squared steps; 0 rounds to nearest.
-        pub bit_price: f64 = 0.2, within 0.0..=10.0;
+        pub bit_price: f64 = 0.02, within 0.0..=10.0;
         /// Whether errors are made good by the elements that follow, where the layer's input is known.
         pub feedback: Switch = Switch::On;
         /// What is added to the second moment's diagonal, as a fraction of its mean: distrust in the evidence.
@@ -102,10 +102,10 @@ const ERROR_PER_PRICE: f64 = 0.721_347_520_444_481_7;
 const UNIFORM_SPACING: f64 = 1.5;
 
 /// The same for vectors beside the kernels: they are few, so that finer steps cost next to nothing.
-const VECTOR_SPACING: f64 = 0.7;
+const VECTOR_SPACING: f64 = 0.35;
 
 /// The bit price that steps are derived from where none is asked for.
-const USUAL_BIT_PRICE: f64 = 0.2;
+const USUAL_BIT_PRICE: f64 = 0.02;
 
 /// What is to be done with one weight.
 struct Task {
