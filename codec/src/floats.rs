@@ -72,17 +72,36 @@ fn decode_planes<const SIZE: usize>(
     let size = len.checked_mul(SIZE).ok_or(DecodeError::TOO_LONG)?;
     let mut bytes = vec![0u8; size];
     let identity = numbers::table(|symbol| symbol);
+    let symbols = planes.iter().map(|plane| plane.symbols(&identity)).collect::<Result<Vec<_>, _>>()?;
     let chunks = bytes.chunks_mut(CHUNK * SIZE).enumerate().collect();
-    parallel::try_map(chunks, |(index, chunk): (usize, &mut [u8])| {
+    parallel::map(chunks, |(index, chunk): (usize, &mut [u8])| {
         let words = chunk.as_chunks_mut::<SIZE>().0;
-        let mut symbols: [Vec<u8>; SIZE] = std::array::from_fn(|_| vec![0; words.len()]);
-        for (plane, symbols) in planes.iter().zip(&mut symbols) {
-            plane.decode_chunk(index, &identity, symbols)?;
+        let mut parts: [&[u8]; SIZE] = [&[]; SIZE];
+        for (part, symbols) in parts.iter_mut().zip(&symbols) {
+            *part = symbols.get(index * CHUNK..).and_then(|symbols| symbols.get(..words.len())).unwrap_or(&[]);
         }
-        for (place, word) in words.iter_mut().enumerate() {
-            *word = rotate(std::array::from_fn(|plane| symbols[plane][place]));
-        }
-        Ok(())
-    })?;
+        join(parts, words, &rotate);
+    });
     Ok(bytes)
+}
+
+/// Joins the bytes of each word; all of `parts` are as long as `words`.
+fn join<const SIZE: usize>(
+    parts: [&[u8]; SIZE],
+    words: &mut [[u8; SIZE]],
+    rotate: impl Fn([u8; SIZE]) -> [u8; SIZE],
+) {
+    // Blocks of known size need no check at each byte, and become vector instructions.
+    const BLOCK: usize = 64;
+    let (blocks, rest) = words.as_chunks_mut::<BLOCK>();
+    let (whole, ends) = (parts.map(|part| part.as_chunks::<BLOCK>().0), parts.map(|part| part.as_chunks::<BLOCK>().1));
+    for (index, block) in blocks.iter_mut().enumerate() {
+        let bytes = whole.map(|blocks| blocks.get(index).copied().unwrap_or([0; BLOCK]));
+        for (place, word) in block.iter_mut().enumerate() {
+            *word = rotate(std::array::from_fn(|plane| bytes[plane][place]));
+        }
+    }
+    for (place, word) in rest.iter_mut().enumerate() {
+        *word = rotate(ends.map(|end| end.get(place).copied().unwrap_or(0)));
+    }
 }

@@ -27,6 +27,7 @@
 //! | `numbers`, `floats` | integers, and values without loss, as planes |
 //! | `plane` | a plane: raw, direct or as runs; chunks |
 //! | `huffman`, `rans` | the static entropy coders |
+//! | `rans_wide` | several streams of the latter at once, in vector instructions |
 //! | `solid` | forms in the streams of the coder `small`: shared by small weights, in chunks for large ones |
 //! | [`small`] | the adaptive coder |
 //! | [`layout`] | how the elements of a weight are arranged |
@@ -44,6 +45,8 @@ mod parallel;
 mod plane;
 mod processor;
 mod rans;
+#[cfg(target_arch = "x86_64")]
+mod rans_wide;
 mod reader;
 pub mod record;
 pub mod small;

@@ -5,7 +5,11 @@
 //! encoder tries what could pay and keeps the smallest. Probabilities hold for the whole plane, but the codes are cut
 //! into chunks, which are encoded and decoded in parallel.
 
+use std::borrow::Cow;
+
 use crate::rans::{SLOTS, Sink};
+#[cfg(target_arch = "x86_64")]
+use crate::rans_wide::{STREAMS, WideTable};
 use crate::reader::{Reader, push_varint};
 use crate::{DecodeError, huffman, parallel, rans};
 
@@ -222,15 +226,44 @@ impl<'a> Plane<'a> {
         Ok(out)
     }
 
+    /// The symbols: as they stand in the payload, where they are raw.
+    pub(crate) fn symbols(&self, identity: &[u8; 256]) -> Result<Cow<'a, [u8]>, DecodeError> {
+        match self.body {
+            Body::Raw(symbols) => Ok(Cow::Borrowed(symbols)),
+            _ => Ok(Cow::Owned(self.decode(identity)?)),
+        }
+    }
+
     /// Decodes the whole plane into `out`, which must have its length and hold nothing but zeros.
     pub(crate) fn decode_into<T: Element>(&self, table: &[T; 256], out: &mut [T]) -> Result<(), DecodeError> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some((wide, chunks)) = self.wide() {
+            let groups = out.chunks_mut(STREAMS * CHUNK).zip(chunks.chunks(STREAMS)).enumerate().collect();
+            parallel::try_map(groups, |(group, (out, chunks)): (usize, (&mut [T], _))| {
+                let beside = decode_beside(&wide, chunks, table, out)?;
+                let mut rest = out.chunks_mut(CHUNK).enumerate().skip(beside);
+                rest.try_for_each(|(index, chunk)| self.decode_chunk(group * STREAMS + index, table, chunk))
+            })?;
+            return Ok(());
+        }
         let chunks = out.chunks_mut(CHUNK).enumerate().collect();
         parallel::try_map(chunks, |(index, chunk)| self.decode_chunk(index, table, chunk))?;
         Ok(())
     }
 
+    /// What decodes several chunks at once, where that can be done and there are several.
+    #[cfg(target_arch = "x86_64")]
+    fn wide(&self) -> Option<(WideTable, &[Chunk<'a>])> {
+        match &self.body {
+            Body::Coded { tables: DecodeTables::Rans([table, _]), run_symbol: None, chunks } if chunks.len() > 1 => {
+                Some((WideTable::new(table)?, chunks))
+            }
+            _ => None,
+        }
+    }
+
     /// Decodes chunk `index` into `out`, which must have its length and hold nothing but zeros.
-    pub(crate) fn decode_chunk<T: Element>(
+    fn decode_chunk<T: Element>(
         &self,
         index: usize,
         table: &[T; 256],
@@ -259,6 +292,30 @@ impl<'a> Plane<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Decodes the whole chunks among `chunks`, at most [`STREAMS`], into `out` at once; how many it decoded.
+#[cfg(target_arch = "x86_64")]
+fn decode_beside<T: Copy>(
+    wide: &WideTable,
+    chunks: &[Chunk<'_>],
+    table: &[T; 256],
+    out: &mut [T],
+) -> Result<usize, DecodeError> {
+    let outs = out.as_chunks_mut::<CHUNK>().0;
+    let stream = |index: usize| chunks.get(index).map_or(&[][..], |chunk| chunk.stream);
+    if let Some(outs) = outs.first_chunk_mut::<4>() {
+        wide.decode(std::array::from_fn::<_, 4, _>(stream), table, outs)?;
+        Ok(4)
+    } else if let Some(outs) = outs.first_chunk_mut::<3>() {
+        wide.decode(std::array::from_fn::<_, 3, _>(stream), table, outs)?;
+        Ok(3)
+    } else if let Some(outs) = outs.first_chunk_mut::<2>() {
+        wide.decode(std::array::from_fn::<_, 2, _>(stream), table, outs)?;
+        Ok(2)
+    } else {
+        Ok(0)
     }
 }
 

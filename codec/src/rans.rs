@@ -19,7 +19,7 @@ const SLOT_MASK: u32 = TOTAL - 1;
 /// States rest in `LOWER..1 << 32`; every state starts here, and a decoder must end here.
 const LOWER: u32 = 1 << 16;
 /// Number of interleaved states of a long stream.
-const WAYS: usize = 8;
+pub(crate) const WAYS: usize = 8;
 /// Streams of fewer symbols have one state, so that small tensors do not pay for eight.
 const WAYS_MIN_SYMBOLS: usize = 4096;
 
@@ -120,7 +120,7 @@ pub(crate) struct DecodeTable {
     /// The symbol that owns the slot.
     pub(crate) symbols: Box<[u8; SLOTS]>,
     /// The symbol's frequency in the high half, the distance from its first slot in the low half.
-    steps: Box<[u32; SLOTS]>,
+    pub(crate) steps: Box<[u32; SLOTS]>,
 }
 
 impl DecodeTable {
@@ -190,13 +190,61 @@ pub(crate) fn decode(
             decode_ways::<WAYS>(&mut reader, count, tables, sink)?;
         }
     }
-    if reader.take_all().iter().any(|&byte| byte != 0) {
+    check_end(reader.take_all())
+}
+
+fn check_end(bytes: &[u8]) -> Result<(), DecodeError> {
+    if bytes.iter().any(|&byte| byte != 0) {
         return Err(DecodeError::Corrupt { what: "a stream goes on behind its last symbol" });
     }
     Ok(())
 }
 
+fn read_states<const N: usize>(reader: &mut Reader<'_>) -> Result<[u32; N], DecodeError> {
+    let mut states = [0u32; N];
+    for state in &mut states {
+        let bytes = reader.take(4, WHAT)?;
+        *state = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+    Ok(states)
+}
+
+fn check_states(states: &[u32]) -> Result<(), DecodeError> {
+    if states.iter().any(|&state| state != LOWER) {
+        return Err(DecodeError::Corrupt { what: "a stream of symbols does not end in the initial state" });
+    }
+    Ok(())
+}
+
+/// A stream of eight states that is being decoded.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Running<'a> {
+    pub(crate) states: [u32; WAYS],
+    /// The words that are left.
+    pub(crate) bytes: &'a [u8],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<'a> Running<'a> {
+    /// Before the first symbol.
+    pub(crate) fn start(stream: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(stream);
+        let states = read_states(&mut reader)?;
+        Ok(Self { states, bytes: reader.take_all() })
+    }
+
+    /// Checks what must hold behind the last symbol.
+    pub(crate) fn finish(&self) -> Result<(), DecodeError> {
+        check_states(&self.states)?;
+        check_end(self.bytes)
+    }
+}
+
 const WHAT: &str = "a stream of symbols";
+/// A stream that ends before its last symbol.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const TRUNCATED: DecodeError = DecodeError::Truncated { what: WHAT };
 const REFUSED: DecodeError = DecodeError::Corrupt { what: "decoded symbols do not fit their plane" };
 
 fn decode_ways<const N: usize>(
@@ -205,11 +253,7 @@ fn decode_ways<const N: usize>(
     tables: [&DecodeTable; 2],
     sink: &mut impl Sink,
 ) -> Result<(), DecodeError> {
-    let mut states = [0u32; N];
-    for state in &mut states {
-        let bytes = reader.take(4, WHAT)?;
-        *state = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    }
+    let mut states: [u32; N] = read_states(reader)?;
     let mut decoded = 0;
     if let Some(states) = states.first_chunk_mut::<WAYS>() {
         // One table in one register, where both are the same.
@@ -232,10 +276,7 @@ fn decode_ways<const N: usize>(
             return Err(REFUSED);
         }
     }
-    if states.iter().any(|&state| state != LOWER) {
-        return Err(DecodeError::Corrupt { what: "a stream of symbols does not end in the initial state" });
-    }
-    Ok(())
+    check_states(&states)
 }
 
 /// Decodes blocks of eight symbols while they and the words that they may need are there; how many symbols.
