@@ -2,11 +2,12 @@
 //! data set in both runtimes.
 //!
 //! ```text
-//! cargo bench --bench models_table -- [MODEL …] [--limit N] [--quality QUALITY]
+//! cargo bench --bench models_table -- [MODEL …] [--limit N] [--quality QUALITY] [--readme]
 //! ```
 //!
 //! Prints three tables in Markdown: whole files and accuracy, whole files without any loss, and the bytes of the graphs
-//! alone after `fold` and `strip`. Names of models filter; `--limit` takes at most N samples of each data set.
+//! alone after `fold` and `strip`. Names of models filter; `--limit` takes at most N samples of each data set;
+//! `--readme` puts the tables into the README, between its two marks.
 //! Models and data are looked for in `DCOMP_DATA` (default `../shared`).
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ struct Request {
     models: Vec<String>,
     limit: Option<usize>,
     quality: Quality,
+    readme: bool,
 }
 
 impl Request {
@@ -47,6 +49,7 @@ impl Request {
             let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
             match argument.as_str() {
                 "--bench" => {}
+                "--readme" => request.readme = true,
                 "--limit" => request.limit = Some(value()?.parse()?),
                 "--quality" => request.quality = value()?.parse()?,
                 _ => request.models.push(argument),
@@ -100,20 +103,47 @@ fn main() -> Result<(), Failure> {
         tables.lossless += &format!("| {} |\n", sizes(exact.bytes_after, exact.ratio()));
         tables.graphs += &graph_row(name, &model)?;
     }
-    print(&tables, &request);
+    let section = tables.section(&request);
+    if request.readme {
+        write_readme(&section)?
+    } else {
+        println!("{section}")
+    }
     Ok(())
 }
 
-fn print(tables: &Tables, request: &Request) {
-    println!("onnx-dcomp {}, {}, quality {}:\n", env!("CARGO_PKG_VERSION"), today(), request.quality);
-    println!("| model | bytes | compressed | ratio | data (samples) | metric | tract | onnxruntime | same class |");
-    println!("|---|---:|---:|---:|---|---|---:|---:|---:|");
-    println!("{}", tables.accuracy);
-    println!("With `--lossless`:\n\n| model | bytes | compressed | ratio |\n|---|---:|---:|---:|\n{}", tables.lossless);
-    println!(
-        "The graph alone, without weights:\n\n| model | bytes | after `fold, strip` | of it |\n|---|---:|---:|---:|"
-    );
-    println!("{}", tables.graphs);
+impl Tables {
+    fn section(&self, request: &Request) -> String {
+        format!(
+            "## Results\n\n\
+             Measured with version {} on {}: quality {}, no data given to the compiler; then validated in both runtimes.\n\
+             Bytes are whole files. *Same class* is how often original and compressed agree (in segmentation: on a \
+             pixel).\n\n\
+             | model | bytes | compressed | ratio | data (samples) | metric | tract | onnxruntime | same class |\n\
+             |---|---:|---:|---:|---|---|---:|---:|---:|\n{}\n\
+             With `--lossless`:\n\n\
+             | model | bytes | compressed | ratio |\n|---|---:|---:|---:|\n{}\n\
+             The graph alone, without weights:\n\n\
+             | model | bytes | after `fold, strip` | of it |\n|---|---:|---:|---:|\n{}",
+            env!("CARGO_PKG_VERSION"),
+            today(),
+            request.quality,
+            self.accuracy,
+            self.lossless,
+            self.graphs
+        )
+    }
+}
+
+/// Puts `section` between the two marks of the README.
+fn write_readme(section: &str) -> Result<(), Failure> {
+    const MARKS: [&str; 2] = ["<!-- results: cargo bench --bench models_table -- --readme -->\n", "<!-- end -->"];
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let text = std::fs::read_to_string(&path)?;
+    let parts = text.split_once(MARKS[0]).and_then(|(head, rest)| Some((head, rest.split_once(MARKS[1])?.1)));
+    let (head, tail) = parts.ok_or("the README lacks the marks of its results")?;
+    std::fs::write(&path, format!("{head}{}{section}\n{}{tail}", MARKS[0], MARKS[1]))?;
+    Ok(())
 }
 
 /// Data, metric, the metric in each runtime before and after, and how often both give the same class.
