@@ -86,11 +86,7 @@ fn decode_planes<const SIZE: usize>(
 }
 
 /// Joins the bytes of each word; all of `parts` are as long as `words`.
-fn join<const SIZE: usize>(
-    parts: [&[u8]; SIZE],
-    words: &mut [[u8; SIZE]],
-    rotate: impl Fn([u8; SIZE]) -> [u8; SIZE],
-) {
+fn join<const SIZE: usize>(parts: [&[u8]; SIZE], words: &mut [[u8; SIZE]], rotate: impl Fn([u8; SIZE]) -> [u8; SIZE]) {
     // Blocks of known size need no check at each byte, and become vector instructions.
     const BLOCK: usize = 64;
     let (blocks, rest) = words.as_chunks_mut::<BLOCK>();

@@ -263,12 +263,7 @@ impl<'a> Plane<'a> {
     }
 
     /// Decodes chunk `index` into `out`, which must have its length and hold nothing but zeros.
-    fn decode_chunk<T: Element>(
-        &self,
-        index: usize,
-        table: &[T; 256],
-        out: &mut [T],
-    ) -> Result<(), DecodeError> {
+    fn decode_chunk<T: Element>(&self, index: usize, table: &[T; 256], out: &mut [T]) -> Result<(), DecodeError> {
         match &self.body {
             Body::Constant(symbol) => fill(out, table[usize::from(*symbol)]),
             Body::Raw(symbols) => {

@@ -191,3 +191,59 @@ fn store_lanes(states: __m256i) -> [u32; WAYS] {
     }
     lanes
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rans::{self, Frequencies};
+
+    /// Long enough for eight states; ends within a piece.
+    const LEN: usize = 3 * PIECE + 8 * WAYS;
+
+    fn at_once<const K: usize>(streams: &[Vec<u8>], wide: &WideTable, values: &[u16; 256]) -> Option<Vec<Vec<u16>>> {
+        let mut outs = vec![[0u16; LEN]; K];
+        let streams: [&[u8]; K] = std::array::from_fn(|index| &streams[index][..]);
+        wide.decode(streams, values, outs.first_chunk_mut::<K>()?).ok()?;
+        Some(outs.iter().map(|out| out.to_vec()).collect())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 24 }))]
+        #[test]
+        fn several_streams_at_once_give_their_symbols(
+            seed in 1u64..,
+            shift in 0..8u32,
+            cut in 0..40usize,
+            by in 1..=255u8,
+        ) {
+            let mut random = seed;
+            let mut symbol = || {
+                random = random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+                ((random >> 56) as u8).min((random >> 48) as u8) >> shift
+            };
+            let symbols: Vec<Vec<u8>> = (0..4).map(|_| (0..LEN).map(|_| symbol()).collect()).collect();
+            let mut counts = [0u64; 256];
+            symbols.iter().flatten().for_each(|&symbol| counts[usize::from(symbol)] += 1);
+            let frequencies = Frequencies::new(&counts);
+            let mut streams: Vec<Vec<u8>> =
+                symbols.iter().map(|symbols| rans::encode(symbols, [&frequencies; 2])).collect();
+            let Some(wide) = WideTable::new(&DecodeTable::new(&frequencies)) else { return Ok(()) };
+            let values: [u16; 256] = std::array::from_fn(|symbol| 3 * symbol as u16 + 1);
+            let expected: Vec<Vec<u16>> = symbols
+                .iter()
+                .map(|symbols| symbols.iter().map(|&symbol| values[usize::from(symbol)]).collect())
+                .collect();
+            prop_assert!(at_once::<4>(&streams, &wide, &values).as_ref() == Some(&expected));
+            prop_assert!(at_once::<3>(&streams, &wide, &values).as_deref() == Some(&expected[..3]));
+            prop_assert!(at_once::<2>(&streams, &wide, &values).as_deref() == Some(&expected[..2]));
+            // A stream that is too short is refused, and so is one with another byte, if it does not lead back.
+            let place = streams[1].len() - 1 - cut;
+            streams[1][place] ^= by;
+            prop_assert!(at_once::<4>(&streams, &wide, &values).as_ref() != Some(&expected));
+            streams[1].truncate(place - 1);
+            prop_assert!(at_once::<4>(&streams, &wide, &values).is_none());
+        }
+    }
+}

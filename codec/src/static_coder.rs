@@ -1,6 +1,6 @@
 //! Forms as planes: what `huffman` and `fast` share.
 
-use onnx_dcomp_forms::{Codebook, DType, Form, Grid, GridKind, Mask, Sparse, Steps, Values};
+use onnx_dcomp_forms::{Codebook, DType, Form, Grid, GridKind, Mask, Sparse, Steps, Values, trellis};
 
 use crate::numbers::{self, Numbers};
 use crate::plane::{self, Backend, Plane};
@@ -134,9 +134,59 @@ pub(crate) fn decode_dense(stream: &[u8], record: &Record, backend: Backend) -> 
                 return decode_elements(plane, dtype, element);
             }
         }
+        Parts::Grid { steps: steps @ Steps::PerTensor(step), kind: GridKind::Trellis, levels } => {
+            if let Some((plane, base)) = levels.narrow() {
+                // Checks the step.
+                Grid::new(Vec::new(), steps.clone(), GridKind::Trellis, dtype).map_err(|_| DecodeError::BAD_STEP)?;
+                return decode_trellis(plane, base, *step, dtype);
+            }
+        }
         _ => {}
     }
     Ok(parts.into_form(dtype)?.dense())
+}
+
+/// Decodes the levels of a trellis grid, `base` and its symbols, straight to values.
+fn decode_trellis(plane: &Plane<'_>, base: i32, step: f32, dtype: DType) -> Result<Values, DecodeError> {
+    let level = |symbol: u8| i16::try_from(base + i32::from(symbol)).unwrap_or_default();
+    // An odd state is any state that multiplies as odd ones do.
+    let values: Vec<f32> = [trellis::START, trellis::START | 1]
+        .into_iter()
+        .flat_map(|state| (0..=255).map(move |symbol| trellis::multiple(state, level(symbol)) as f32 * step))
+        .collect();
+    let table = Values::from_f32(dtype, &values);
+    let bytes = match dtype.element_bytes() {
+        1 => trellis_sized::<1>(plane, base, table.bytes())?,
+        2 => trellis_sized::<2>(plane, base, table.bytes())?,
+        4 => trellis_sized::<4>(plane, base, table.bytes())?,
+        _ => trellis_sized::<8>(plane, base, table.bytes())?,
+    };
+    Values::new(dtype, bytes).map_err(|_| DecodeError::RAGGED)
+}
+
+/// [`trellis::NEXT`] with four bits for each entry, in one register: each element waits for the state before it.
+const NEXT_STATES: u64 = {
+    let (mut packed, mut at) = (0, 0);
+    while at < 16 {
+        packed |= (trellis::NEXT[at / 2][at % 2] as u64) << (4 * at);
+        at += 1;
+    }
+    packed
+};
+
+/// `table` holds what each symbol stands for in an even state, then in an odd one.
+fn trellis_sized<const SIZE: usize>(plane: &Plane<'_>, base: i32, table: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let mut values = [[0u8; SIZE]; 512];
+    values.iter_mut().zip(table.as_chunks::<SIZE>().0).for_each(|(value, &bytes)| *value = bytes);
+    let size = plane.len().checked_mul(SIZE).ok_or(DecodeError::TOO_LONG)?;
+    let symbols = plane.symbols(&numbers::table(|symbol| symbol))?;
+    let mut bytes = vec![0u8; size];
+    let mut state = u64::from(trellis::START);
+    for (value, &symbol) in bytes.as_chunks_mut::<SIZE>().0.iter_mut().zip(&symbols[..]) {
+        *value = values[((state & 1) << 8) as usize | usize::from(symbol)];
+        state = NEXT_STATES >> (state << 3 | ((u64::from(symbol) ^ base as u64) & 1) << 2) & 7;
+    }
+    Ok(bytes)
 }
 
 /// Decodes a plane whose every symbol stands for one value; `element` writes the bytes of that value.
