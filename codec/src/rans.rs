@@ -193,14 +193,16 @@ pub(crate) fn decode(
     check_end(reader.take_all())
 }
 
-fn check_end(bytes: &[u8]) -> Result<(), DecodeError> {
+/// Checks what stands behind the last word of a stream.
+pub(crate) fn check_end(bytes: &[u8]) -> Result<(), DecodeError> {
     if bytes.iter().any(|&byte| byte != 0) {
         return Err(DecodeError::Corrupt { what: "a stream goes on behind its last symbol" });
     }
     Ok(())
 }
 
-fn read_states<const N: usize>(reader: &mut Reader<'_>) -> Result<[u32; N], DecodeError> {
+/// Reads the states that a stream begins with.
+pub(crate) fn read_states<const N: usize>(reader: &mut Reader<'_>) -> Result<[u32; N], DecodeError> {
     let mut states = [0u32; N];
     for state in &mut states {
         let bytes = reader.take(4, WHAT)?;
@@ -209,42 +211,15 @@ fn read_states<const N: usize>(reader: &mut Reader<'_>) -> Result<[u32; N], Deco
     Ok(states)
 }
 
-fn check_states(states: &[u32]) -> Result<(), DecodeError> {
+/// Checks the states behind the last symbol of a stream.
+pub(crate) fn check_states(states: &[u32]) -> Result<(), DecodeError> {
     if states.iter().any(|&state| state != LOWER) {
         return Err(DecodeError::Corrupt { what: "a stream of symbols does not end in the initial state" });
     }
     Ok(())
 }
 
-/// A stream of eight states that is being decoded.
-#[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Running<'a> {
-    pub(crate) states: [u32; WAYS],
-    /// The words that are left.
-    pub(crate) bytes: &'a [u8],
-}
-
-#[cfg(target_arch = "x86_64")]
-impl<'a> Running<'a> {
-    /// Before the first symbol.
-    pub(crate) fn start(stream: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(stream);
-        let states = read_states(&mut reader)?;
-        Ok(Self { states, bytes: reader.take_all() })
-    }
-
-    /// Checks what must hold behind the last symbol.
-    pub(crate) fn finish(&self) -> Result<(), DecodeError> {
-        check_states(&self.states)?;
-        check_end(self.bytes)
-    }
-}
-
-const WHAT: &str = "a stream of symbols";
-/// A stream that ends before its last symbol.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const TRUNCATED: DecodeError = DecodeError::Truncated { what: WHAT };
+pub(crate) const WHAT: &str = "a stream of symbols";
 const REFUSED: DecodeError = DecodeError::Corrupt { what: "decoded symbols do not fit their plane" };
 
 fn decode_ways<const N: usize>(

@@ -8,9 +8,10 @@
 
 use std::arch::x86_64::*;
 
-use crate::DecodeError;
 use crate::processor::has_avx2;
-use crate::rans::{DecodeTable, Running, SLOTS, WAYS};
+use crate::rans::{DecodeTable, SLOTS, WAYS};
+use crate::reader::Reader;
+use crate::{DecodeError, rans};
 
 /// The most streams that are decoded at once.
 pub(crate) const STREAMS: usize = 4;
@@ -71,6 +72,29 @@ impl WideTable {
     }
 }
 
+/// A stream of eight states that is being decoded.
+#[derive(Debug, Clone, Copy)]
+struct Running<'a> {
+    states: [u32; WAYS],
+    /// The words that are left.
+    bytes: &'a [u8],
+}
+
+impl<'a> Running<'a> {
+    /// Before the first symbol.
+    fn start(stream: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(stream);
+        let states = rans::read_states(&mut reader)?;
+        Ok(Self { states, bytes: reader.take_all() })
+    }
+
+    /// Checks what must hold behind the last symbol.
+    fn finish(&self) -> Result<(), DecodeError> {
+        rans::check_states(&self.states)?;
+        rans::check_end(self.bytes)
+    }
+}
+
 /// Decodes `streams` into `outs`, which are equally long and a multiple of eight: each symbol as what `values` says.
 ///
 /// # Errors
@@ -128,7 +152,7 @@ fn decode_piece<const K: usize>(
             let refilled = _mm256_or_si256(_mm256_slli_epi32::<16>(next), refill);
             states[stream] = _mm256_blendv_epi8(next, refilled, low);
             let read = 2 * set.count_ones() as usize;
-            bytes[stream] = bytes[stream].get(read..).ok_or(crate::rans::TRUNCATED)?;
+            bytes[stream] = bytes[stream].get(read..).ok_or(DecodeError::Truncated { what: rans::WHAT })?;
             let packed = _mm256_shuffle_epi8(entry, low_bytes);
             let packed = _mm_unpacklo_epi32(_mm256_castsi256_si128(packed), _mm256_extracti128_si256::<1>(packed));
             symbols[stream].as_chunks_mut::<WAYS>().0[block] = _mm_cvtsi128_si64(packed).to_le_bytes();
@@ -197,7 +221,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rans::{self, Frequencies};
+    use crate::rans::Frequencies;
 
     /// Long enough for eight states; ends within a piece.
     const LEN: usize = 3 * PIECE + 8 * WAYS;
