@@ -37,6 +37,8 @@ const LARGE: usize = 1 << 22;
 crate::choices! {
     /// How payloads are coded.
     pub enum CoderChoice {
+        /// `small`, but `fast` for the large weights of large models, which would take long to open.
+        Auto = "auto",
         /// Adaptive context mixing: the smallest.
         Small = "small",
         /// Interleaved rANS: decodes at memory speed.
@@ -47,21 +49,28 @@ crate::choices! {
 }
 
 impl CoderChoice {
-    /// The codec's name for it.
-    pub fn coder(self) -> Coder {
+    /// The coder of a weight of `elements` in a model of `total`.
+    fn coder(self, elements: usize, total: usize) -> Coder {
         match self {
-            Self::Small => Coder::Small,
+            Self::Auto if elements >= SLOW_WEIGHT && total >= SLOW_MODEL => Coder::Fast,
+            Self::Auto | Self::Small => Coder::Small,
             Self::Fast => Coder::Fast,
             Self::Huffman => Coder::Huffman,
         }
     }
 }
 
+/// Elements of a model that takes seconds to open with the coder `small`.
+const SLOW_MODEL: usize = 1 << 24;
+
+/// Elements of a weight that is coded `fast` in such a model.
+const SLOW_WEIGHT: usize = 1 << 20;
+
 crate::options! {
     /// Options of [`Pack`].
     pub struct PackOptions {
         /// How payloads are coded.
-        pub coder: CoderChoice = CoderChoice::Small;
+        pub coder: CoderChoice = CoderChoice::Auto;
         /// Weights to pack, by name.
         pub select: NamePattern = NamePattern::all();
     }
@@ -127,7 +136,8 @@ impl Pass for Pack {
         let mut functions = std::mem::take(&mut model.proto.functions);
         // Old versions of ONNX want each initializer declared as an input; a Constant node is shorter, and as good.
         let model_declares = model.proto.ir_version() < Model::OVERRIDABLE_IR_VERSION;
-        let mut packer = Packer { pass: self, model, report: PassReport::default(), stored: Vec::new() };
+        let elements = model.weights().map(|(_, weight)| weight.len()).sum();
+        let mut packer = Packer { pass: self, model, elements, report: PassReport::default(), stored: Vec::new() };
         let in_main = if model_declares { Holder::Constant } else { Holder::Initializer };
         let result = packer.graph(&mut main, in_main).and_then(|in_graph| {
             let mut packed = in_graph;
@@ -167,6 +177,8 @@ fn import(opsets: &mut Vec<OperatorSetIdProto>) {
 struct Packer<'a> {
     pass: &'a Pack,
     model: &'a Model,
+    /// Elements of all weights.
+    elements: usize,
     report: PassReport,
     stored: Vec<(WeightId, u64)>,
 }
@@ -217,7 +229,7 @@ impl Packer<'_> {
             options.select.matches(&weight.name).then(|| Packable {
                 id,
                 name: name.to_owned(),
-                coder: options.coder.coder(),
+                coder: options.coder.coder(weight.len(), self.elements),
                 plain_bytes: weight.dense_bytes() + tensor.encoded_len() as u64,
             })
         });

@@ -38,9 +38,9 @@ fn run(pipeline: &str, model: &mut Model, evidence: &Evidence) {
 #[test]
 fn the_trellis_beats_the_uniform_grid_at_equal_bits() {
     let values = values(60_000, 1);
-    let uniform = Target { kind: GridKind::Uniform, steps: &[0.45], row_length: 300, lambda: 0.1 };
+    let uniform = Target { kind: GridKind::Uniform, steps: &[0.45], row_length: 300, lambda: 0.1, keeps_zeros: false };
     let uniform_result = viterbi::quantize(&dense(&values), &uniform);
-    let trellis = Target { kind: GridKind::Trellis, steps: &[0.30], row_length: 300, lambda: 0.2 };
+    let trellis = Target { kind: GridKind::Trellis, steps: &[0.30], row_length: 300, lambda: 0.2, keeps_zeros: false };
     let trellis_result = viterbi::quantize(&dense(&values), &trellis);
     // 6.02 dB a bit: errors are compared at the uniform grid's rate.
     let at_equal_bits = |error: f64, bits: f64| 10.0 * error.log10() + 6.02 * (bits - uniform_result.bits) / 60_000.0;
@@ -54,7 +54,7 @@ fn the_trellis_beats_the_uniform_grid_at_equal_bits() {
 fn the_trellis_search_finds_the_best_levels_of_short_weights() {
     // Every sequence of levels in -2..=2 for six elements, against the search at price zero.
     let values = [0.31f32, -0.52, 0.07, 0.93, -0.88, 0.44];
-    let target = Target { kind: GridKind::Trellis, steps: &[0.3], row_length: 6, lambda: 0.0 };
+    let target = Target { kind: GridKind::Trellis, steps: &[0.3], row_length: 6, lambda: 0.0, keeps_zeros: false };
     let found = squared_error(&values, viterbi::quantize(&dense(&values), &target).levels, &target);
     let mut best = f64::INFINITY;
     for number in 0..5usize.pow(6) {
@@ -69,7 +69,7 @@ fn a_higher_price_buys_fewer_bits_for_more_error() {
     let values = values(20_000, 2);
     for kind in [GridKind::Uniform, GridKind::Trellis] {
         let at = |lambda: f32| {
-            let target = Target { kind, steps: &[0.3], row_length: 100, lambda };
+            let target = Target { kind, steps: &[0.3], row_length: 100, lambda, keeps_zeros: false };
             let result = viterbi::quantize(&dense(&values), &target);
             (result.bits, squared_error(&values, result.levels, &target))
         };
@@ -105,11 +105,31 @@ fn feedback_lowers_the_error_of_the_outputs() {
     let moment = correlated(90, 0.9);
     let curvature = Curvature::new(&moment, 0.01).expect("the moment is positive definite");
     for kind in [GridKind::Uniform, GridKind::Trellis] {
-        let target = Target { kind, steps: &[0.4], row_length: 90, lambda: 0.0 };
+        let target = Target { kind, steps: &[0.4], row_length: 90, lambda: 0.0, keeps_zeros: false };
         let without = output_error(&values, viterbi::quantize(&dense(&values), &target).levels, &target, &moment);
         let with = output_error(&values, feedback::quantize(&values, &target, &curvature).levels, &target, &moment);
         assert!(with < 0.5 * without, "{kind:?}: {with} with feedback, {without} without");
     }
+}
+
+#[test]
+fn zeros_stay_zeros_where_that_is_asked_for() {
+    let mut values = values(40 * 60, 5);
+    values.iter_mut().step_by(3).for_each(|value| *value = 0.0);
+    let curvature = Curvature::new(&correlated(60, 0.8), 0.01).expect("the moment is positive definite");
+    for kind in [GridKind::Uniform, GridKind::Trellis] {
+        let target = Target { kind, steps: &[0.1], row_length: 60, lambda: 0.02, keeps_zeros: true };
+        let plain = viterbi::quantize(&dense(&values), &target).levels;
+        let fed_back = feedback::quantize(&values, &target, &curvature).levels;
+        for levels in [plain, fed_back] {
+            assert!(levels.iter().step_by(3).all(|&level| level == 0), "{kind:?}");
+            assert!(levels.iter().any(|&level| level != 0), "{kind:?}");
+        }
+    }
+    // Otherwise what is fed back to a zero may move it: that is what the option is for.
+    let free = Target { kind: GridKind::Trellis, steps: &[0.1], row_length: 60, lambda: 0.0, keeps_zeros: false };
+    let levels = feedback::quantize(&values, &free, &curvature).levels;
+    assert!(levels.iter().step_by(3).any(|&level| level != 0));
 }
 
 #[test]
@@ -118,7 +138,7 @@ fn feedback_without_correlation_is_plain_quantisation() {
     let moment = correlated(40, 0.0);
     let curvature = Curvature::new(&moment, 0.0).expect("the identity is positive definite");
     assert!((curvature.mean_weight() - 1.0).abs() < 1e-6);
-    let target = Target { kind: GridKind::Uniform, steps: &[0.2], row_length: 40, lambda: 0.0 };
+    let target = Target { kind: GridKind::Uniform, steps: &[0.2], row_length: 40, lambda: 0.0, keeps_zeros: false };
     let plain = viterbi::quantize(&dense(&values), &target).levels;
     assert_eq!(feedback::quantize(&values, &target, &curvature).levels, plain);
 }
@@ -228,7 +248,7 @@ proptest! {
         is_trellis in any::<bool>(),
     ) {
         let kind = if is_trellis { GridKind::Trellis } else { GridKind::Uniform };
-        let target = Target { kind, steps: &[step], row_length, lambda: 0.0 };
+        let target = Target { kind, steps: &[step], row_length, lambda: 0.0, keeps_zeros: false };
         let levels = viterbi::quantize(&dense(&values), &target).levels;
         let grid = Grid::new(levels, Steps::PerTensor(step), kind, onnx_dcomp_forms::DType::F32).unwrap();
         let bound = if is_trellis { 2.0 } else { 0.5 } * step * 1.001;

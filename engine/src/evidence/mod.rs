@@ -26,7 +26,7 @@ use crate::tensor::Tensor;
 /// How evidence is gathered.
 #[derive(Debug, Clone)]
 pub struct EvidenceOptions {
-    /// Inputs that second moments are taken from, if they are small; large ones are fewer. Default: 256.
+    /// Inputs that second moments are taken from, if they are small; large ones are fewer. Default: 1024.
     pub samples: usize,
     /// Seed of the synthetic inputs and of the perturbations. Default: 0.
     pub seed: u64,
@@ -38,12 +38,12 @@ pub struct EvidenceOptions {
 
 impl Default for EvidenceOptions {
     fn default() -> Self {
-        Self { samples: 256, seed: 0, preprocess: PreprocessOptions::default(), largest_model_bytes: 256 << 20 }
+        Self { samples: 1024, seed: 0, preprocess: PreprocessOptions::default(), largest_model_bytes: 256 << 20 }
     }
 }
 
 /// Elements that all synthetic inputs for the second moments may have together.
-const MOMENT_ELEMENTS: usize = 1_600_000;
+const MOMENT_ELEMENTS: usize = 1_000_000;
 
 /// Elements that all synthetic inputs of one sensitivity run may have together.
 const SENSITIVITY_ELEMENTS: usize = 200_000;

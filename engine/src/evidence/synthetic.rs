@@ -181,14 +181,50 @@ fn normal(random: &mut Pcg64) -> f32 {
     (-2.0 * radius.ln()).sqrt() * (std::f32::consts::TAU * angle).cos()
 }
 
+/// Gray images up to this side are taken for characters and the like.
+const SMALL_SIDE: usize = 64;
+
 /// An image, channel by channel, with values in `0.0..=1.0`.
 fn picture(channels: usize, size: [usize; 2], random: &mut Pcg64) -> Vec<f32> {
+    if channels == 1 && size.iter().all(|&side| side <= SMALL_SIDE) && random.random_range(0.0f32..1.0) < 0.75 {
+        return strokes(size, random);
+    }
     let mut picture = shapes(channels, size, random);
     if channels == 1 {
         // Something bright on a dark ground: what is darker than most becomes black.
         picture.iter_mut().for_each(|value| *value = (*value * 1.6 - 0.9).clamp(0.0, 1.0));
     }
     picture
+}
+
+/// A few curved strokes of a pen around the middle of a black ground.
+fn strokes([height, width]: [usize; 2], random: &mut Pcg64) -> Vec<f32> {
+    const POINTS: usize = 24;
+    let side = height.min(width) as f32;
+    let mut image = vec![0f32; height * width];
+    for _ in 0..random.random_range(1..5) {
+        let mut point = || {
+            let mut near = |side: usize| (0.5 + 0.15 * normal(random).clamp(-2.0, 2.0)) * side as f32;
+            (near(height), near(width))
+        };
+        let (start, control, end) = (point(), point(), point());
+        let radius = side * random.random_range(0.025f32..0.065);
+        let curve: Vec<(f32, f32)> = (0..=POINTS)
+            .map(|step| {
+                let t = step as f32 / POINTS as f32;
+                let (a, b, c) = ((1.0 - t) * (1.0 - t), 2.0 * t * (1.0 - t), t * t);
+                (a * start.0 + b * control.0 + c * end.0, a * start.1 + b * control.1 + c * end.1)
+            })
+            .collect();
+        for (at, value) in image.iter_mut().enumerate() {
+            let (y, x) = ((at / width) as f32, (at % width) as f32);
+            let squared = |&(py, px): &(f32, f32)| (py - y) * (py - y) + (px - x) * (px - x);
+            let distance = curve.iter().map(squared).fold(f32::INFINITY, f32::min).sqrt();
+            // The edge of a stroke is about one pixel wide.
+            *value = value.max((radius + 0.5 - distance).clamp(0.0, 1.0));
+        }
+    }
+    image
 }
 
 /// Overlapping ellipses and rectangles whose radii fall off as in photographs, each of nearly one colour.

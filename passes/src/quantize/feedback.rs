@@ -132,6 +132,7 @@ fn run(values: &[f32], target: &Target<'_>, curvature: &Curvature, rates: &RateM
     let mut neighbourhood = Neighbourhood::new(target.row_length);
     let mut row = vec![0f32; target.row_length];
     let mut classes = vec![0u8; target.row_length];
+    let mut is_fixed = vec![false; target.row_length];
     let rows = values.chunks_exact(target.row_length).zip(levels.chunks_exact_mut(target.row_length));
     for (number, (source, out)) in rows.enumerate() {
         let step = target.steps[number % target.steps.len()];
@@ -139,12 +140,20 @@ fn run(values: &[f32], target: &Target<'_>, curvature: &Curvature, rates: &RateM
         row.copy_from_slice(source);
         for (column, class) in classes.iter_mut().enumerate() {
             *class = neighbourhood.class(column, source[column].abs() * scale);
+            is_fixed[column] = target.keeps_zeros && source[column] == 0.0;
         }
         let mut start = 0;
         for factor in &curvature.blocks {
             let end = start + factor.size;
             let (row, out, classes) = (&mut row[start..end], &mut out[start..end], &classes[start..end]);
-            let hot = Hot { factor, classes, step, lambda: target.lambda * step * step, rates };
+            let hot = Hot {
+                factor,
+                classes,
+                is_fixed: &is_fixed[start..end],
+                step,
+                lambda: target.lambda * step * step,
+                rates,
+            };
             for block in (0..factor.size).step_by(BLOCK) {
                 let columns = block..(block + BLOCK).min(factor.size);
                 match target.kind {
@@ -167,6 +176,8 @@ fn run(values: &[f32], target: &Target<'_>, curvature: &Curvature, rates: &RateM
 struct Hot<'a> {
     factor: &'a Factor,
     classes: &'a [u8],
+    /// Whether an element must become zero, whatever errors were fed back to it.
+    is_fixed: &'a [bool],
     step: f32,
     /// Price of a bit in squared weight units.
     lambda: f32,
@@ -187,7 +198,7 @@ impl Hot<'_> {
         for column in columns.clone() {
             let (value, weight) = (row[column], self.factor.weight[column]);
             let scaled = value.abs() / self.step;
-            let nearest = ((scaled + 0.5) as i32).min(MAX_LEVEL);
+            let nearest = if self.is_fixed[column] { 0 } else { ((scaled + 0.5) as i32).min(MAX_LEVEL) };
             let mut best = (f32::INFINITY, 0);
             for candidate in [nearest, (nearest - 1).max(0), 0] {
                 let error = (scaled - candidate as f32) * self.step;
@@ -236,13 +247,12 @@ impl Paths {
         self.rows[usize::from(start)][..width].copy_from_slice(&row[columns.clone()]);
         self.steps.clear();
         for (offset, column) in columns.clone().enumerate() {
-            let (weight, class) = (hot.factor.weight[column], usize::from(hot.classes[column]));
             let feedback = &hot.factor.rows[column * hot.factor.size..][column + 1..columns.end];
             // For each state, and each parity of the level it may choose: level, error, cost.
             let mut choices = [[(0i16, 0f32, f32::INFINITY); 2]; trellis::STATES];
             for (state, choice) in choices.iter_mut().enumerate() {
                 if costs[state].is_finite() {
-                    *choice = self.choices(hot, state, offset, weight, class);
+                    *choice = self.choices(hot, state, offset, column);
                 }
             }
             let mut next = [f32::INFINITY; trellis::STATES];
@@ -286,12 +296,17 @@ impl Paths {
 
     /// The best level of each parity for the path that is in `state`.
     #[inline]
-    fn choices(&self, hot: &Hot<'_>, state: usize, offset: usize, weight: f32, class: usize) -> [(i16, f32, f32); 2] {
+    fn choices(&self, hot: &Hot<'_>, state: usize, offset: usize, column: usize) -> [(i16, f32, f32); 2] {
+        let (weight, class) = (hot.factor.weight[column], usize::from(hot.classes[column]));
         let value = self.rows[state][offset];
         let scaled = value.abs() / hot.step;
         let odd = trellis::is_odd(state as u8);
         let shift = f32::from(u8::from(odd));
         let mut choices = [(0i16, 0f32, f32::INFINITY); 2];
+        if hot.is_fixed[column] {
+            choices[0] = (0, value, weight * value * value + hot.lambda * hot.rates.bits(odd, class, 0));
+            return choices;
+        }
         for (parity, choice) in choices.iter_mut().enumerate() {
             let lower = lower_level(scaled, shift, parity as i32);
             let mut consider = |level: i32| {

@@ -227,7 +227,10 @@ fn by_rate(
     // Levels must fit sixteen bits, and a step must not vanish.
     let step = (step as f32).clamp(largest / 16_000.0, largest.max(f32::MIN_POSITIVE));
     let lambda = if is_vector { 0.0 } else { options.bit_price * weighted / (spacing * spacing) };
-    let target = Target { kind, steps: &[step], row_length, lambda: lambda as f32 };
+    // A few zeros are chance; many were made by somebody.
+    let zeros = dense.iter().filter(|&value| value == 0.0).count();
+    let keeps_zeros = zeros * 10 > weight.len();
+    let target = Target { kind, steps: &[step], row_length, lambda: lambda as f32, keeps_zeros };
     let quantized = match &curvature {
         Some(curvature) => feedback::quantize(&dense.to_f32(), &target, curvature),
         None => viterbi::quantize(dense, &target),

@@ -16,6 +16,8 @@ pub struct Target<'a> {
     pub row_length: usize,
     /// Price of a bit in squared steps. 0 rounds to nearest.
     pub lambda: f32,
+    /// Whether elements that are exactly zero stay so: what was pruned is not to come back.
+    pub keeps_zeros: bool,
 }
 
 impl Target<'_> {

@@ -61,7 +61,7 @@ fn run(values: &Values, target: &Target<'_>, rates: &RateModel, levels: &mut [i1
                 }
             }
             GridKind::Trellis => {
-                let costs = Costs { step, lambda: target.lambda, rates };
+                let costs = Costs { step, lambda: target.lambda, keeps_zeros: target.keeps_zeros, rates };
                 state = viterbi.decide(&block, &classes, &costs, state, out, &mut counts);
             }
         }
@@ -149,6 +149,7 @@ struct Costs<'a> {
     step: f32,
     /// Price of a bit in squared steps.
     lambda: f32,
+    keeps_zeros: bool,
     rates: &'a RateModel,
 }
 
@@ -159,6 +160,11 @@ impl Costs<'_> {
         let scaled = (value / self.step).abs();
         let mut levels = [0i16; 4];
         let mut costs = [f32::INFINITY; 4];
+        if value == 0.0 && self.keeps_zeros {
+            costs[0] = self.lambda * self.rates.bits(false, class, 0);
+            costs[2] = self.lambda * self.rates.bits(true, class, 0);
+            return (levels, costs);
+        }
         // Levels of one grid and parity are four steps apart: level k is at 2k, or 2k - 1 on the odd grid.
         for (slot, (odd, parity)) in [(false, 0), (false, 1), (true, 0), (true, 1)].into_iter().enumerate() {
             let shift = f32::from(u8::from(odd));
