@@ -36,14 +36,14 @@ struct Subject {
 }
 
 const SUBJECTS: [Subject; 7] = [
-    subject("lenet300", "mnist", [63_150, 33_796, 23_930], [16.0, 34.0]),
+    subject("lenet300", "mnist", [63_150, 33_796, 23_930], [20.0, 36.0]),
     subject("lenet5", "mnist", [90_171, 44_370, 32_248], [18.0, 34.0]),
-    subject("resnet20_cifar10", "cifar10", [157_033, 116_046, 102_442], [12.0, 26.0]),
-    subject("resnet32_cifar10", "cifar10", [283_837, 232_534, 205_662], [12.0, 26.0]),
-    subject("squeezenet_deepcomp", "imagenet-sample", [386_406, 386_406, 386_406], [8.0, 24.0]),
+    subject("resnet20_cifar10", "cifar10", [157_033, 116_046, 102_442], [12.0, 24.0]),
+    subject("resnet32_cifar10", "cifar10", [283_837, 232_534, 205_662], [12.0, 24.0]),
+    subject("squeezenet_deepcomp", "imagenet-sample", [386_406, 386_406, 386_406], [20.0, 26.0]),
     Subject {
         is_segmentation: true,
-        ..subject("espnet_cityscapes", "cityscapes", [239_523, 171_103, 123_791], [14.0, 34.0])
+        ..subject("espnet_cityscapes", "cityscapes", [239_523, 171_103, 123_791], [22.0, 44.0])
     },
     Subject {
         is_segmentation: true,
