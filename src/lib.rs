@@ -15,6 +15,7 @@
 //! |---|---|
 //! | [`compile`] | [`Compiler`]: from file to file |
 //! | [`plan`] | [`Plan`]: which passes run; [`Target`]: what the output is made of |
+//! | [`budget`] | the search for the smallest file within a bound |
 //! | [`quality`] | [`Quality`]: what to aim for |
 //! | `evidence` | what is found out about a network without data |
 //! | [`fidelity`] | how far the outputs are from the original's, without data |
@@ -28,6 +29,7 @@
 //! | [`error`] | [`Error`], and the exit codes |
 //! | [`cli`] | the command line |
 
+pub mod budget;
 pub mod cli;
 pub mod compile;
 pub mod decompress;
@@ -43,6 +45,7 @@ pub mod report;
 pub mod validation;
 pub mod watch;
 
+pub use budget::{Budget, Search};
 pub use compile::Compiler;
 pub use decompress::{Decompressed, decompress};
 pub use error::Error;
