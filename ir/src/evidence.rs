@@ -32,6 +32,8 @@ impl Evidence {
 pub struct SecondMoment {
     /// Diagonal blocks, from the first column on; together they cover a row.
     pub blocks: Vec<MomentBlock>,
+    /// The mean of each column of `x`; empty where it is not known.
+    pub mean: Vec<f32>,
     /// How many inputs `x` were averaged.
     pub samples: usize,
 }

@@ -82,7 +82,7 @@ fn a_higher_price_buys_fewer_bits_for_more_error() {
 fn correlated(columns: usize, correlation: f32) -> SecondMoment {
     let values =
         (0..columns * columns).map(|at| correlation.powi((at / columns).abs_diff(at % columns) as i32)).collect();
-    SecondMoment { blocks: vec![MomentBlock { size: columns, values }], samples: 1 }
+    SecondMoment { blocks: vec![MomentBlock { size: columns, values }], mean: Vec::new(), samples: 1 }
 }
 
 /// `sum over rows of e^T H e`, the error that the layer's output sees.
@@ -145,9 +145,10 @@ fn feedback_without_correlation_is_plain_quantisation() {
 
 #[test]
 fn a_moment_that_is_not_positive_definite_is_refused() {
-    let moment = SecondMoment { blocks: vec![MomentBlock { size: 2, values: vec![1.0, 2.0, 2.0, 1.0] }], samples: 1 };
+    let of = |values| SecondMoment { blocks: vec![MomentBlock { size: 2, values }], mean: Vec::new(), samples: 1 };
+    let moment = of(vec![1.0, 2.0, 2.0, 1.0]);
     assert!(Curvature::new(&moment, 0.0).is_none());
-    let nothing = SecondMoment { blocks: vec![MomentBlock { size: 2, values: vec![0.0; 4] }], samples: 1 };
+    let nothing = of(vec![0.0; 4]);
     assert!(Curvature::new(&nothing, 0.1).is_none());
 }
 

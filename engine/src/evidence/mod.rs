@@ -1,27 +1,33 @@
 //! Evidence: what running the network tells the passes about its weights.
 //!
-//! [`gather`] needs no data. It draws seeded synthetic inputs that fit what the model takes, runs the model on them, and
-//! notes two things: for each layer the second moment of what its rows are multiplied with, and for each kernel how far
-//! the output moves when the kernel does.
+//! [`gather`] needs no data: it draws seeded synthetic inputs that fit what the model takes. [`calibrate`] takes samples.
+//! Both run the model and note two things: for each layer the second moment of what its rows are multiplied with, and
+//! for each kernel how far the output moves when the kernel does. No label is looked at.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`synthetic`] | inputs: images of overlapping shapes, strokes on a dark ground, or noise |
+//! | [`samples`] | inputs: samples of a data set, in batches |
 //! | [`layer`] | which layers there are, and the patches that their kernels meet |
 //! | [`moments`] | second moments, summed patch by patch in bounded memory |
 //! | [`sensitivity`] | how far the output moves |
 
 pub mod layer;
 pub mod moments;
+pub mod samples;
 pub mod sensitivity;
 pub mod synthetic;
 
 use onnx_dcomp_ir::{Evidence, Model};
+use rayon::prelude::*;
 
 use crate::backend::{ModelSource, RuntimeKind, RuntimeOptions, Session, open};
+use crate::dataset::Dataset;
 use crate::error::EngineError;
 use crate::preprocess::PreprocessOptions;
 use crate::tensor::Tensor;
+use layer::Layer;
+use moments::{Accumulator, PatchCount};
 
 /// How evidence is gathered.
 #[derive(Debug, Clone)]
@@ -32,7 +38,8 @@ pub struct EvidenceOptions {
     pub seed: u64,
     /// How images become inputs, as far as it is known.
     pub preprocess: PreprocessOptions,
-    /// Models with more bytes of weights are not run: what their weights alone tell must do. Default: 256 MiB.
+    /// Models with more bytes of weights are not run on synthetic inputs: what their weights alone tell must do.
+    /// Default: 256 MiB.
     pub largest_model_bytes: u64,
 }
 
@@ -42,11 +49,17 @@ impl Default for EvidenceOptions {
     }
 }
 
-/// Elements that all synthetic inputs for the second moments may have together.
-const MOMENT_ELEMENTS: usize = 1_000_000;
+/// Elements that all inputs for the second moments may have together: synthetic ones, and samples.
+const MOMENT_ELEMENTS: [usize; 2] = [1_000_000, 16_000_000];
 
-/// Elements that all synthetic inputs of one sensitivity run may have together.
-const SENSITIVITY_ELEMENTS: usize = 200_000;
+/// Elements that all inputs of one sensitivity run may have together: synthetic ones, and samples.
+const SENSITIVITY_ELEMENTS: [usize; 2] = [200_000, 800_000];
+
+/// Inputs of one sensitivity run: synthetic ones, and samples.
+const SENSITIVITY_SAMPLES: [usize; 2] = [32, 256];
+
+/// Hears of the work done and of all work.
+pub type Progress<'a> = dyn FnMut(usize, usize) + Send + 'a;
 
 /// Runs `model` on synthetic inputs. `progress` is called with the work done and all work.
 ///
@@ -55,11 +68,7 @@ const SENSITIVITY_ELEMENTS: usize = 200_000;
 ///
 /// # Errors
 /// Only what is wrong with the options: preprocessing that does not fit the model's inputs.
-pub fn gather(
-    model: &Model,
-    options: &EvidenceOptions,
-    progress: &mut (dyn FnMut(usize, usize) + Send),
-) -> Result<Evidence, EngineError> {
+pub fn gather(model: &Model, options: &EvidenceOptions, progress: &mut Progress<'_>) -> Result<Evidence, EngineError> {
     let weight_bytes: u64 = model.weights().map(|(_, weight)| weight.dense_bytes()).sum();
     let without =
         |reason: String| Ok(Evidence { source: format!("the weights alone, since {reason}"), ..Evidence::default() });
@@ -77,53 +86,101 @@ pub fn gather(
     let preprocess = options.preprocess.resolve(probe.session.inputs(), probe.session.outputs())?;
     let mut random = synthetic::generator(options.seed);
     let mut inputs = synthetic::Inputs::new(model, &preprocess);
-    let (samples, few) = (inputs.samples_within(MOMENT_ELEMENTS, options.samples), {
-        inputs.samples_within(SENSITIVITY_ELEMENTS, 32).max(2)
+    let (samples, few) = (inputs.samples_within(MOMENT_ELEMENTS[0], options.samples), {
+        inputs.samples_within(SENSITIVITY_ELEMENTS[0], SENSITIVITY_SAMPLES[0]).max(2)
     });
     // Where sizes were assumed that the network does not take, its full size is the next to try.
     let mut batches = inputs.draw(samples.max(few), &mut random)?;
     if probe.run(&batches[0]).is_err() && inputs.use_full_size() {
-        batches = inputs.draw(inputs.samples_within(MOMENT_ELEMENTS, options.samples).max(2), &mut random)?;
+        batches = inputs.draw(inputs.samples_within(MOMENT_ELEMENTS[0], options.samples).max(2), &mut random)?;
     }
-    let total = batches.len() + layers.len();
-    let mut moments: Vec<moments::Accumulator> = layers.iter().map(moments::Accumulator::new).collect();
-    for (done, batch) in batches.iter().enumerate() {
-        progress(done, total);
-        match probe.run(batch) {
-            Ok(activations) => {
-                for ((layer, accumulator), activation) in layers.iter().zip(&mut moments).zip(&activations) {
-                    accumulator.add(layer, activation, batches.len());
-                }
-            }
-            Err(error) => return without(format!("the model does not run on synthetic inputs: {error}")),
-        }
-    }
-    let few = sensitivity::take(&batches, few);
     let runtime = probe.session.runtime();
-    drop(probe);
-    let measured = sensitivity::measure(model, &layers, runtime, &few, options.seed, &mut |done| {
-        progress(batches.len() + done, total);
-    });
-    let measured = match measured {
-        Ok(measured) => measured,
-        Err(error) => return without(format!("perturbed copies of the model do not run: {error}")),
-    };
-    let samples: usize = batches.iter().map(|batch| batch.first().map_or(0, |input| input.shape()[0])).sum();
-    let mut evidence = Evidence { source: inputs.describe(samples, runtime.name()), ..Evidence::default() };
-    for ((layer, accumulator), sensitivity) in layers.iter().zip(moments).zip(measured) {
-        let moment = accumulator.finish();
-        if let (Some(sensitivity), Some(bias), Some(moment)) = (sensitivity, &layer.bias, &moment) {
-            // One unit of error in a bias is what a unit of error in a row would be if the input were one.
-            evidence.sensitivity.insert(bias.clone(), sensitivity / moments::mean_square(moment).max(1e-12));
-        }
-        if let Some(sensitivity) = sensitivity {
-            evidence.sensitivity.insert(layer.weight.clone(), sensitivity);
-        }
-        if let Some(moment) = moment.filter(|_| layer.rows_are_contiguous) {
-            evidence.second_moment.insert(layer.weight.clone(), moment);
-        }
+    let count = samples::count(&batches);
+    let source = inputs.describe(count, runtime.name());
+    let study = Study { model, layers: &layers, patches: PatchCount::ROUGH, few, seed: options.seed };
+    match study.run(probe, &batches, progress) {
+        Ok(evidence) => Ok(Evidence { source, ..evidence }),
+        Err(error) => without(format!("the model does not run on synthetic inputs: {error}")),
     }
-    Ok(evidence)
+}
+
+/// Runs `model` on samples of `data`, which are the model's own inputs: at most [`EvidenceOptions::samples`], spread
+/// evenly over all, fewer where they are large. `progress` is called with the work done and all work.
+///
+/// # Errors
+/// Where a sample cannot be read, or the model does not run on it.
+pub fn calibrate(
+    model: &Model,
+    data: &dyn Dataset,
+    options: &EvidenceOptions,
+    progress: &mut Progress<'_>,
+) -> Result<Evidence, EngineError> {
+    let layers = layer::layers(model);
+    if layers.is_empty() {
+        let source = "the weights alone, since there is no layer with a kernel".to_owned();
+        return Ok(Evidence { source, ..Evidence::default() });
+    }
+    let probe = Probe::open(model, &layers)?;
+    let batches = samples::batches(data, options.samples, MOMENT_ELEMENTS[1], probe.session.as_ref())?;
+    let count = samples::count(&batches);
+    let each = batches.iter().flatten().map(Tensor::len).sum::<usize>() / count.max(1);
+    let few = (SENSITIVITY_ELEMENTS[1] / each.max(1)).clamp(2, SENSITIVITY_SAMPLES[1]);
+    let source = format!("{count} samples, run in {}", probe.session.runtime().name());
+    let study = Study { model, layers: &layers, patches: PatchCount::FINE, few, seed: options.seed };
+    Ok(Evidence { source, ..study.run(probe, &batches, progress)? })
+}
+
+/// What is to be found out, and how thoroughly.
+struct Study<'a> {
+    model: &'a Model,
+    layers: &'a [Layer],
+    patches: PatchCount,
+    /// Inputs of a sensitivity run.
+    few: usize,
+    seed: u64,
+}
+
+impl Study<'_> {
+    /// Runs the model on all batches, and perturbed copies of it on the first of them.
+    fn run(
+        &self,
+        mut probe: Probe,
+        batches: &[Vec<Tensor>],
+        progress: &mut Progress<'_>,
+    ) -> Result<Evidence, EngineError> {
+        let total = batches.len() + self.layers.len();
+        let mut moments: Vec<Accumulator> =
+            self.layers.iter().map(|layer| Accumulator::new(layer, self.patches)).collect();
+        for (done, batch) in batches.iter().enumerate() {
+            progress(done, total);
+            let activations = probe.run(batch)?;
+            let pairs: Vec<_> = self.layers.iter().zip(&mut moments).zip(&activations).collect();
+            pairs.into_par_iter().for_each(|((layer, accumulator), activation)| {
+                accumulator.add(layer, activation, batches.len());
+            });
+        }
+        let few = samples::take(batches, self.few);
+        let runtime = probe.session.runtime();
+        drop(probe);
+        let measured = sensitivity::measure(self.model, self.layers, runtime, &few, self.seed, &mut |done| {
+            progress(batches.len() + done, total);
+        })?;
+        let mut evidence = Evidence::default();
+        for ((layer, accumulator), sensitivity) in self.layers.iter().zip(moments).zip(measured) {
+            let moment = accumulator.finish();
+            if let (Some(sensitivity), Some(bias), Some(moment)) = (sensitivity, &layer.bias, &moment) {
+                // One unit of error in a bias is what a unit of error in a row would be if the input were one.
+                evidence.sensitivity.insert(bias.clone(), sensitivity / moments::mean_square(moment).max(1e-12));
+            }
+            if let Some(sensitivity) = sensitivity {
+                evidence.sensitivity.insert(layer.weight.clone(), sensitivity);
+            }
+            if let Some(moment) = moment.filter(|_| layer.rows_are_contiguous) {
+                evidence.second_moment.insert(layer.weight.clone(), moment);
+            }
+        }
+        Ok(evidence)
+    }
 }
 
 /// The model with the inputs of its layers as further outputs.

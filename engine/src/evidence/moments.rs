@@ -13,28 +13,50 @@ const BLOCK_COLUMNS: usize = 1024;
 /// Patches that are multiplied at once.
 const CHUNK: usize = 512;
 
-/// Patches that a moment is taken from: this many for each column, within bounds.
-const PATCHES_PER_COLUMN: usize = 16;
-const FEWEST_PATCHES: usize = 4096;
-const MOST_PATCHES: usize = 16_384;
+/// How many patches a moment is taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PatchCount {
+    /// So many for each column,
+    pub per_column: usize,
+    /// but at least so many,
+    pub fewest: usize,
+    /// and at most so many.
+    pub most: usize,
+}
+
+impl PatchCount {
+    /// For synthetic inputs, whose moments are rough however many there are.
+    pub const ROUGH: Self = Self { per_column: 16, fewest: 4096, most: 16_384 };
+    /// For real samples: what is estimated from `n` patches for each column is off by about `1 / sqrt(n)`.
+    pub const FINE: Self = Self { per_column: 128, fewest: 16_384, most: 65_536 };
+
+    fn wanted(self, columns: usize) -> usize {
+        (self.per_column * columns).clamp(self.fewest, self.most)
+    }
+}
 
 /// The second moment of one layer's input, as it grows.
 pub struct Accumulator {
     blocks: Vec<Array2<f32>>,
+    sums: Vec<f64>,
     columns: usize,
     patches: usize,
+    count: PatchCount,
 }
 
 impl Accumulator {
-    /// An empty sum for `layer`.
-    pub fn new(layer: &Layer) -> Self {
-        let Some(patch) = &layer.patch else { return Self { blocks: Vec::new(), columns: 0, patches: 0 } };
+    /// An empty sum for `layer`, to be taken from about `count` patches.
+    pub fn new(layer: &Layer, count: PatchCount) -> Self {
+        let Some(patch) = &layer.patch else {
+            return Self { blocks: Vec::new(), sums: Vec::new(), columns: 0, patches: 0, count };
+        };
         let (columns, unit) = (patch.columns(), patch.columns_per_channel());
         // Blocks of equal size, each of whole channels.
         let units = columns / unit.max(1);
-        let count = columns.div_ceil(BLOCK_COLUMNS).clamp(1, units.max(1));
-        let sizes = (0..count).map(|block| ((block + 1) * units / count - block * units / count) * unit);
-        Self { blocks: sizes.map(|size| Array2::zeros((size, size))).collect(), columns, patches: 0 }
+        let parts = columns.div_ceil(BLOCK_COLUMNS).clamp(1, units.max(1));
+        let sizes = (0..parts).map(|block| ((block + 1) * units / parts - block * units / parts) * unit);
+        let blocks = sizes.map(|size| Array2::zeros((size, size))).collect();
+        Self { blocks, sums: vec![0.0; columns], columns, patches: 0, count }
     }
 
     /// Adds the patches of `input`, one of `batches` batches.
@@ -43,7 +65,7 @@ impl Accumulator {
     pub fn add(&mut self, layer: &Layer, input: &Tensor, batches: usize) {
         let Some(patch) = &layer.patch else { return };
         let available = patch.count(input);
-        let wanted = (PATCHES_PER_COLUMN * self.columns).clamp(FEWEST_PATCHES, MOST_PATCHES).div_ceil(batches.max(1));
+        let wanted = self.count.wanted(self.columns).div_ceil(batches.max(1));
         let taken = wanted.min(available);
         let values = input.to_f32();
         let mut rows = vec![0f32; CHUNK * self.columns];
@@ -64,6 +86,9 @@ impl Accumulator {
 
     fn multiply(&mut self, rows: &[f32], count: usize) {
         let Ok(all) = ArrayView2::from_shape((count, self.columns), rows) else { return };
+        for row in all.rows() {
+            self.sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+        }
         let mut start = 0;
         for block in &mut self.blocks {
             let end = start + block.nrows();
@@ -84,7 +109,8 @@ impl Accumulator {
             .into_iter()
             .map(|block| MomentBlock { size: block.nrows(), values: block.iter().map(|value| value * scale).collect() })
             .collect();
-        let moment = SecondMoment { blocks, samples: self.patches };
+        let mean = self.sums.iter().map(|sum| (sum / self.patches as f64) as f32).collect();
+        let moment = SecondMoment { blocks, mean, samples: self.patches };
         let is_finite = moment.blocks.iter().all(|block| block.values.iter().all(|value| value.is_finite()));
         is_finite.then_some(moment)
     }

@@ -17,21 +17,6 @@ use crate::tensor::Tensor;
 /// proportion, large enough that rounding does not matter.
 const RELATIVE_PERTURBATION: f64 = 0.03;
 
-/// The first `samples` samples of `batches`.
-pub fn take(batches: &[Vec<Tensor>], samples: usize) -> Vec<Vec<Tensor>> {
-    let mut left = samples;
-    let mut taken = Vec::new();
-    for batch in batches {
-        if left == 0 {
-            break;
-        }
-        let count = batch.first().and_then(|input| input.shape().first().copied()).unwrap_or(1);
-        taken.push(if count <= left { batch.clone() } else { batch.iter().map(|input| input.rows(0, left)).collect() });
-        left = left.saturating_sub(count);
-    }
-    taken
-}
-
 /// For each layer, the relative squared error of the output for one unit of squared error in its kernel; `None` where
 /// the output did not move in finite numbers.
 ///

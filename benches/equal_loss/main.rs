@@ -1,91 +1,62 @@
-//! The smallest file at a given loss, with no data given to the compiler: ours beside NNCodec's.
+//! The smallest file at a given loss: ours beside NNCodec's and CERWU's.
 //!
 //! ```text
-//! cargo bench --bench no_data -- [MODEL …] [--qualities 10,12,14] [--damping 0.02] [--bit-price 0.02] [--limit N]
+//! cargo bench --bench equal_loss -- [MODEL …] [--calibrate] [--qualities 10,12,14] [--quantize OPTIONS] [--limit N]
 //! ```
 //!
-//! Each model is compressed at every quality and run on its data set in onnxruntime (tract where that is missing); the
-//! data serve to measure, never to compress. For each bound on the loss the table has the smallest whole file that
-//! keeps it, and what NNCodec 2.1.3 needs: its smallest bitstream over all options that were tried, which holds the
-//! tensors alone, plus the bytes of our own stripped graph. NNCodec's figures were measured once on the same files and
-//! data (CIFAR-10: on all 10,000 test images, of which ours has 5,000), and are constants here.
+//! Each model is compressed at every quality and run on its data set in onnxruntime (tract where that is missing).
+//! Without `--calibrate` the data serve to measure, never to compress. With it, evidence comes from at most 1,000
+//! samples of the training side, whose labels nobody looks at; of data without a training side, from the samples
+//! themselves. `--quantize` gives options to the pass, such as `bit-price=0.01`.
+//!
+//! For each bound on the loss the table has the smallest whole file that keeps it, and what NNCodec 2.1.3 and CERWU need:
+//! the smallest of all that were tried, which holds the tensors alone, plus the bytes of our own stripped graph. These
+//! figures were measured once on the same files and data (NNCodec on CIFAR-10: on all 10,000 test images, of which 5,000
+//! are here), and are constants here.
 //!
 //! Models and data are looked for in `DCOMP_DATA` (default `../shared`).
 
+mod subjects;
+
 use std::path::{Path, PathBuf};
 
-use onnx_dcomp_engine::evidence::{EvidenceOptions, gather};
+use onnx_dcomp_engine::evidence::{EvidenceOptions, calibrate, gather};
 use onnx_dcomp_engine::{
     DataFolder, ModelSource, PreprocessOptions, RuntimeKind, RuntimeOptions, ValidateOptions, available, open, validate,
 };
 use onnx_dcomp_ir::{Evidence, Model};
 use onnx_dcomp_passes::{Pipeline, graph_bytes};
+use subjects::{SUBJECTS, Subject};
 
 type Failure = Box<dyn std::error::Error>;
 
-/// One model: its data, NNCodec's bytes at the three bounds, and the aims to try.
-struct Subject {
-    model: &'static str,
-    data: &'static str,
-    /// Bytes of NNCodec's bitstream for the bounds of [`Subject::bounds`].
-    nncodec: [u64; 3],
-    is_segmentation: bool,
-    split: Option<&'static str>,
-    /// Lowest and highest quality in decibel.
-    qualities: [f64; 2],
-}
-
-const SUBJECTS: [Subject; 7] = [
-    subject("lenet300", "mnist", [63_150, 33_796, 23_930], [20.0, 36.0]),
-    subject("lenet5", "mnist", [90_171, 44_370, 32_248], [18.0, 34.0]),
-    subject("resnet20_cifar10", "cifar10", [157_033, 116_046, 102_442], [12.0, 24.0]),
-    subject("resnet32_cifar10", "cifar10", [283_837, 232_534, 205_662], [12.0, 24.0]),
-    subject("squeezenet_deepcomp", "imagenet-sample", [386_406, 386_406, 386_406], [20.0, 26.0]),
-    Subject {
-        is_segmentation: true,
-        ..subject("espnet_cityscapes", "cityscapes", [239_523, 171_103, 123_791], [22.0, 44.0])
-    },
-    Subject {
-        is_segmentation: true,
-        split: Some("val"),
-        ..subject("fcn8s_camvid", "camvid", [2_201_778, 1_706_759, 916_755], [10.0, 30.0])
-    },
-];
-
-const fn subject(model: &'static str, data: &'static str, nncodec: [u64; 3], qualities: [f64; 2]) -> Subject {
-    Subject { model, data, nncodec, is_segmentation: false, split: None, qualities }
-}
-
-impl Subject {
-    /// Bounds on the loss: points of top-1, or percent of pixels that change their class.
-    fn bounds(&self) -> [f64; 3] {
-        if self.is_segmentation { [1.0, 2.0, 5.0] } else { [0.1, 0.5, 1.0] }
-    }
-}
+/// Samples that evidence is taken from.
+const CALIBRATION_SAMPLES: usize = 1000;
 
 /// What the command line asks for.
+#[derive(Default)]
 struct Request {
     models: Vec<String>,
     qualities: Option<Vec<f64>>,
-    damping: String,
-    bit_price: String,
+    /// Options of the pass, each with a comma before it.
+    quantize: String,
+    calibrate: bool,
     limit: Option<usize>,
 }
 
 impl Request {
     fn parse() -> Result<Self, Failure> {
-        let mut request =
-            Self { models: Vec::new(), qualities: None, damping: "0.02".into(), bit_price: "0.02".into(), limit: None };
+        let mut request = Self::default();
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
             match argument.as_str() {
                 "--bench" => {}
+                "--calibrate" => request.calibrate = true,
                 "--qualities" => {
                     request.qualities = Some(value()?.split(',').map(str::parse).collect::<Result<_, _>>()?);
                 }
-                "--damping" => request.damping = value()?,
-                "--bit-price" => request.bit_price = value()?,
+                "--quantize" => request.quantize = format!(", {}", value()?),
                 "--limit" => request.limit = Some(value()?.parse()?),
                 _ => request.models.push(argument),
             }
@@ -122,8 +93,10 @@ fn main() -> Result<(), Failure> {
         }
         rows.push(measure(subject, &model, &root, runtime, &request)?);
     }
-    println!("\n| model | graph | loss ≤ | ours, whole file | quality | NNCodec + our graph | ratio |");
-    println!("|---|---:|---:|---:|---:|---:|---:|");
+    println!(
+        "\n| model | graph | loss ≤ | ours, whole file | quality | NNCodec + our graph | ratio | CERWU + our graph | ratio |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     rows.iter().for_each(|row| print!("{row}"));
     Ok(())
 }
@@ -139,10 +112,6 @@ fn measure(
     let mut folded = Model::open(path)?;
     let none = Evidence::default();
     run("fold, recognise", &mut folded, &none)?;
-    let started = std::time::Instant::now();
-    let options = EvidenceOptions { preprocess: preprocess.clone(), ..EvidenceOptions::default() };
-    let evidence = gather(&folded, &options, &mut |_, _| {})?;
-    println!("\n{}: evidence from {} in {:.1} s", subject.model, evidence.source, started.elapsed().as_secs_f64());
     let mut stripped = folded.clone();
     run("strip", &mut stripped, &none)?;
     let graph = graph_bytes(&stripped);
@@ -151,16 +120,27 @@ fn measure(
     let mut original = open(runtime, ModelSource::path(path), &runtime_options)?;
     let resolved = preprocess.resolve(original.inputs(), original.outputs())?;
     let data = DataFolder::open(&root.join("data").join(subject.data), &resolved)?;
+    let training = match subject.training_split {
+        Some(split) => data.dataset(Some(split), None)?,
+        None => data.dataset(subject.split, None)?,
+    };
     let data = data.dataset(subject.split, request.limit)?;
-    let [low, high] = subject.qualities;
+    let started = std::time::Instant::now();
+    let options =
+        EvidenceOptions { preprocess: preprocess.clone(), samples: CALIBRATION_SAMPLES, ..EvidenceOptions::default() };
+    let evidence = match request.calibrate {
+        true => calibrate(&folded, training.as_ref(), &options, &mut |_, _| {})?,
+        false => gather(&folded, &options, &mut |_, _| {})?,
+    };
+    println!("\n{}: evidence from {} in {:.1} s", subject.model, evidence.source, started.elapsed().as_secs_f64());
+    let [low, high] = subject.qualities[usize::from(request.calibrate)];
     let steps = 12;
     let sweep = (0..=steps).map(|step| high - (high - low) * f64::from(step) / f64::from(steps)).collect();
     let qualities: Vec<f64> = request.qualities.clone().unwrap_or(sweep);
     let mut points = Vec::new();
     for quality in qualities {
         let mut compressed = folded.clone();
-        let quantize =
-            format!("quantize(quality={quality}, damping={}, bit-price={})", request.damping, request.bit_price);
+        let quantize = format!("quantize(quality={quality}{})", request.quantize);
         run(&quantize, &mut compressed, &evidence)?;
         let plain = compressed.to_bytes()?;
         let mut session = open(runtime, ModelSource::bytes("compressed", &plain), &runtime_options)?;
@@ -201,14 +181,20 @@ fn run(pipeline: &str, model: &mut Model, evidence: &Evidence) -> Result<(), Fai
 /// The rows of the table for one model.
 fn rows(subject: &Subject, graph: u64, points: &[Point]) -> String {
     let mut text = String::new();
-    for (bound, nncodec) in subject.bounds().into_iter().zip(subject.nncodec) {
-        let peer = nncodec + graph;
+    for (place, bound) in subject.bounds().into_iter().enumerate() {
         let best = points.iter().filter(|point| point.loss <= bound).min_by_key(|point| point.bytes);
-        let ours = best.map_or("none keeps the bound | | ".to_owned(), |point| {
-            format!("{} (loss {:.2}) | {:.1} | ", point.bytes, point.loss, point.quality)
+        let ours = best.map_or("none keeps the bound | ".to_owned(), |point| {
+            format!("{} (loss {:.2}) | {:.1}", point.bytes, point.loss, point.quality)
         });
-        let ratio = best.map_or(String::new(), |point| format!("{:.2}", point.bytes as f64 / peer as f64));
-        text.push_str(&format!("| {} | {graph} | {bound} | {ours}{peer} | {ratio} |\n", subject.model));
+        let beside = |peer: Option<u64>| match peer.map(|bytes| bytes + graph) {
+            Some(peer) => {
+                let ratio = best.map_or(String::new(), |point| format!("{:.2}", point.bytes as f64 / peer as f64));
+                format!("{peer} | {ratio}")
+            }
+            None => "– | ".to_owned(),
+        };
+        let (nncodec, cerwu) = (beside(Some(subject.nncodec[place])), beside(subject.cerwu.map(|bytes| bytes[place])));
+        text.push_str(&format!("| {} | {graph} | {bound} | {ours} | {nncodec} | {cerwu} |\n", subject.model));
     }
     text
 }
