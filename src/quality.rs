@@ -26,9 +26,9 @@ impl Quality {
     /// The fidelity of the output to aim for: signal over noise, in decibels.
     pub fn decibels(self) -> f64 {
         match self {
-            Self::High => 38.0,
-            Self::Balanced => 30.0,
-            Self::Small => 22.0,
+            Self::High => 41.0,
+            Self::Balanced => 33.0,
+            Self::Small => 25.0,
             Self::Decibels(decibels) => decibels,
         }
     }

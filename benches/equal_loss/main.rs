@@ -159,8 +159,9 @@ fn measure(
             None => report.drop_points(),
         };
         let decibels = report.outputs.first().map_or(f64::INFINITY, |output| output.fidelity.sqnr_db);
+        let same = report.classification.as_ref().map_or(f64::NAN, |report| report.agreement_percent);
         println!(
-            "  quality {quality:5.1}: {bytes:9} bytes, loss {loss:6.2}, output {:.1} dB, {}",
+            "  quality {quality:5.1}: {bytes:9} bytes, loss {loss:6.2}, same class {same:.2} %, output {:.2} dB, {}",
             decibels,
             report
                 .segmentation

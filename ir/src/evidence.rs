@@ -11,6 +11,8 @@ pub struct Evidence {
     /// squared error summed over the weight's elements. Greater than zero; weights that are missing get
     /// [`Evidence::sensitivity_of`]'s estimate.
     pub sensitivity: BTreeMap<String, f64>,
+    /// The bias that is added to what a kernel gives, where no other layer has the same one.
+    pub bias: BTreeMap<String, String>,
     /// The second moment of what a weight's rows are multiplied with.
     pub second_moment: BTreeMap<String, SecondMoment>,
     /// Where this comes from, in words for the report: "16 synthetic inputs, scaled to fit …".

@@ -10,7 +10,7 @@
 //! | [`samples`] | inputs: samples of a data set, in batches |
 //! | [`layer`] | which layers there are, and the patches that their kernels meet |
 //! | [`moments`] | second moments, summed patch by patch in bounded memory |
-//! | [`sensitivity`] | how far the output moves |
+//! | [`sensitivity`] | how far the output moves with each kernel |
 
 pub mod layer;
 pub mod moments;
@@ -165,9 +165,14 @@ impl Study<'_> {
         let measured = sensitivity::measure(self.model, self.layers, runtime, &few, self.seed, &mut |done| {
             progress(batches.len() + done, total);
         })?;
+        let moments: Vec<_> = moments.into_iter().map(Accumulator::finish).collect();
         let mut evidence = Evidence::default();
-        for ((layer, accumulator), sensitivity) in self.layers.iter().zip(moments).zip(measured) {
-            let moment = accumulator.finish();
+        for ((layer, moment), sensitivity) in self.layers.iter().zip(moments).zip(measured) {
+            if let Some(bias) = &layer.bias
+                && self.layers.iter().filter(|other| other.bias.as_ref() == Some(bias)).count() == 1
+            {
+                evidence.bias.insert(layer.weight.clone(), bias.clone());
+            }
             if let (Some(sensitivity), Some(bias), Some(moment)) = (sensitivity, &layer.bias, &moment) {
                 // One unit of error in a bias is what a unit of error in a row would be if the input were one.
                 evidence.sensitivity.insert(bias.clone(), sensitivity / moments::mean_square(moment).max(1e-12));

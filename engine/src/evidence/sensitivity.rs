@@ -31,7 +31,7 @@ pub fn measure(
     progress: &mut (dyn FnMut(usize) + Send),
 ) -> Result<Vec<Option<f64>>, EngineError> {
     let reference = outputs(model, runtime, batches)?;
-    let energy: Vec<f64> = reference.iter().map(centred_energy).collect();
+    let energy = sums(&reference, centred_energy);
     let progress = Mutex::new((0usize, progress));
     let measured: Vec<Result<Option<f64>, EngineError>> = layers
         .par_iter()
@@ -39,13 +39,14 @@ pub fn measure(
         .map(|(number, layer)| {
             let (perturbed, added) = perturb(model, layer, seed.wrapping_add(1 + number as u64));
             let moved = outputs(&perturbed, runtime, batches)?;
-            let relative: f64 = moved
-                .iter()
-                .zip(&reference)
-                .zip(&energy)
-                .filter(|&(_, &energy)| energy > 0.0)
-                .map(|((moved, reference), energy)| squared_distance(&moved.values, &reference.values) / energy)
-                .sum();
+            let mut distance = vec![0f64; energy.len()];
+            for (moved, reference) in moved.iter().zip(&reference) {
+                for ((sum, moved), reference) in distance.iter_mut().zip(moved).zip(reference) {
+                    *sum += squared_distance(&moved.values, &reference.values);
+                }
+            }
+            let each = distance.iter().zip(&energy).filter(|&(_, &energy)| energy > 0.0);
+            let relative: f64 = each.map(|(distance, energy)| distance / energy).sum();
             if let Ok(mut progress) = progress.lock() {
                 progress.0 += 1;
                 let done = progress.0;
@@ -84,16 +85,28 @@ struct Output {
     values: Vec<f32>,
 }
 
-/// The floating-point outputs over all batches.
-fn outputs(model: &Model, runtime: RuntimeKind, batches: &[Vec<Tensor>]) -> Result<Vec<Output>, EngineError> {
+/// For each output the sum of `of` over all batches.
+fn sums(batches: &[Vec<Output>], of: impl Fn(&Output) -> f64) -> Vec<f64> {
+    let mut sums = vec![0f64; batches.iter().map(Vec::len).max().unwrap_or(0)];
+    for batch in batches {
+        sums.iter_mut().zip(batch).for_each(|(sum, output)| *sum += of(output));
+    }
+    sums
+}
+
+/// The floating-point outputs of each batch.
+fn outputs(model: &Model, runtime: RuntimeKind, batches: &[Vec<Tensor>]) -> Result<Vec<Vec<Output>>, EngineError> {
     let mut session = open_in(model, runtime)?;
     let mut all = Vec::new();
     for batch in batches {
-        for output in session.run(batch)?.iter().filter(|output| output.element().is_float()) {
-            let channels = output.shape().get(1).copied().unwrap_or(1);
-            let inner = output.shape().iter().skip(2).product();
-            all.push(Output { inner, channels, values: output.to_f32().into_owned() });
-        }
+        let outputs = session.run(batch)?;
+        let floats = outputs.iter().filter(|output| output.element().is_float());
+        let output = |output: &Tensor| Output {
+            channels: output.shape().get(1).copied().unwrap_or(1),
+            inner: output.shape().iter().skip(2).product(),
+            values: output.to_f32().into_owned(),
+        };
+        all.push(floats.map(output).collect());
     }
     Ok(all)
 }

@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use onnx_dcomp_forms::{GridKind, trellis};
 use onnx_dcomp_ir::{MomentBlock, SecondMoment};
+use rayon::prelude::*;
 
 use super::neighbourhood::Neighbourhood;
 use super::rate::{Counts, RateModel};
@@ -28,6 +29,17 @@ const BLOCK: usize = 32;
 pub struct Curvature {
     /// Consecutive diagonal blocks that cover a row.
     blocks: Vec<Factor>,
+    /// Mean of the second moment's diagonal after centring over that before.
+    spread: f64,
+}
+
+/// What of the input's second moment counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Centring {
+    /// All of it.
+    Raw,
+    /// What is left without the mean: errors in the mean of a layer's output are made good elsewhere.
+    Centred,
 }
 
 /// The upper Cholesky factor of the inverse of one diagonal block of the second moment.
@@ -41,18 +53,27 @@ struct Factor {
 }
 
 impl Curvature {
-    /// Factors a second moment, scaled to a mean diagonal of one and damped by `damping` times that mean.
+    /// Factors a second moment, centred or not, scaled to a mean diagonal of one and damped by `damping` times that mean.
     ///
     /// `None` where it is not positive definite even so: it then tells nothing.
-    pub fn new(moment: &SecondMoment, damping: f64) -> Option<Self> {
-        let trace: f64 =
-            moment.blocks.iter().flat_map(|b| (0..b.size).map(|i| f64::from(b.values[i * b.size + i]))).sum();
-        let mean = trace / moment.columns() as f64;
-        if !(mean.is_finite() && mean > 0.0) {
+    pub fn new(moment: &SecondMoment, damping: f64, centring: Centring) -> Option<Self> {
+        let raw = mean_diagonal(&moment.blocks);
+        let centred = match centring {
+            Centring::Centred if moment.mean.len() == moment.columns() => Some(centred(moment)),
+            _ => None,
+        };
+        let blocks = centred.as_ref().unwrap_or(&moment.blocks);
+        let mean = mean_diagonal(blocks);
+        if !(mean.is_finite() && mean > 0.0 && mean <= raw) {
             return None;
         }
-        let blocks = moment.blocks.iter().map(|block| Factor::new(block, mean, damping)).collect::<Option<_>>()?;
-        Some(Self { blocks })
+        let blocks = blocks.par_iter().map(|block| Factor::new(block, mean, damping)).collect::<Option<_>>()?;
+        Some(Self { blocks, spread: mean / raw })
+    }
+
+    /// Mean of the second moment's diagonal as it counts here, over that of the raw one; at most one.
+    pub fn spread(&self) -> f64 {
+        self.spread
     }
 
     /// Geometric mean of what a unit of squared error costs, at most one: how much coarser the grid may be.
@@ -60,6 +81,24 @@ impl Curvature {
         let weights = || self.blocks.iter().flat_map(|block| &block.weight);
         (weights().map(|&weight| f64::from(weight).ln()).sum::<f64>() / weights().count() as f64).exp()
     }
+}
+
+fn mean_diagonal(blocks: &[MomentBlock]) -> f64 {
+    let diagonal = |b: &MomentBlock| (0..b.size).map(|i| f64::from(b.values[i * b.size + i])).sum::<f64>();
+    blocks.iter().map(diagonal).sum::<f64>() / blocks.iter().map(|block| block.size).sum::<usize>() as f64
+}
+
+/// The covariance: the second moment without the product of means.
+fn centred(moment: &SecondMoment) -> Vec<MomentBlock> {
+    let mut start = 0;
+    let block = |block: &MomentBlock| {
+        let mean = &moment.mean[start..start + block.size];
+        start += block.size;
+        let rows = block.values.chunks(block.size.max(1)).zip(mean);
+        let values = rows.flat_map(|(row, &own)| row.iter().zip(mean).map(move |(&value, &other)| value - own * other));
+        MomentBlock { size: block.size, values: values.collect() }
+    };
+    moment.blocks.iter().map(block).collect()
 }
 
 impl Factor {

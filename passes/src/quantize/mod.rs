@@ -20,7 +20,7 @@ use onnx_dcomp_forms::{Form, Grid, GridKind, Steps, Values};
 use onnx_dcomp_ir::{Evidence, Model, Role, SecondMoment, Weight, WeightId};
 use rayon::prelude::*;
 
-pub use feedback::Curvature;
+pub use feedback::{Centring, Curvature};
 pub use target::{Quantized, Target};
 
 use crate::registry::Configured;
@@ -104,6 +104,10 @@ const UNIFORM_SPACING: f64 = 1.5;
 /// The same for vectors beside the kernels: they are few, so that finer steps cost next to nothing.
 const VECTOR_SPACING: f64 = 0.35;
 
+/// The widest step, over the largest magnitude of the weight. With error feedback a few elements may stand for many, so
+/// that steps wider than any element serve too.
+const WIDEST: f32 = 8.0;
+
 /// The bit price that steps are derived from where none is asked for.
 const USUAL_BIT_PRICE: f64 = 0.02;
 
@@ -124,21 +128,24 @@ impl Pass for Quantize {
         check_select(Self::NAME, &self.settings.base().select, model)?;
         let tasks = self.tasks(model, evidence);
         let elements: usize = tasks.iter().map(|task| model.weight(task.id).len()).sum();
-        let shared: &Model = model;
-        let forms: Vec<Option<Form>> = tasks
-            .par_iter()
-            .map(|task| {
-                let weight = shared.weight(task.id);
-                quantize(weight, task, elements, evidence.second_moment.get(&weight.name))
-            })
-            .collect();
         let mut report = PassReport::default();
         let (mut moved, mut nonzeros) = (0usize, 0usize);
-        for (task, form) in tasks.iter().zip(forms) {
-            let Some(form) = form else { continue };
-            moved += 1;
-            nonzeros += form.nonzeros();
-            model.weight_mut(task.id).form = form;
+        let (kernels, vectors): (Vec<Task>, Vec<Task>) =
+            tasks.into_iter().partition(|task| model.weight(task.id).role.is_kernel());
+        // Biases come last: they make good what the kernels get wrong in the mean.
+        for tasks in [kernels, vectors] {
+            let shared: &Model = model;
+            let quantized: Vec<Option<(Form, Option<Correction>)>> =
+                tasks.par_iter().map(|task| quantize(shared, task, elements, evidence)).collect();
+            for (task, quantized) in tasks.iter().zip(quantized) {
+                let Some((form, correction)) = quantized else { continue };
+                moved += 1;
+                nonzeros += form.nonzeros();
+                model.weight_mut(task.id).form = form;
+                if let Some(correction) = correction {
+                    correction.apply(model);
+                }
+            }
         }
         report.note(format!("quantised {moved} weights; {:.1} % of {elements} elements are not zero", {
             100.0 * nonzeros as f64 / elements.max(1) as f64
@@ -180,34 +187,93 @@ fn may_change(weight: &Weight) -> bool {
     may && weight.form.dense().all_finite()
 }
 
-/// The weight on its grid; `None` where that would take more space.
-fn quantize(weight: &Weight, task: &Task, elements: usize, moment: Option<&SecondMoment>) -> Option<Form> {
+/// The weight on its grid, and what that changes in its bias; `None` where it would take more space.
+fn quantize(model: &Model, task: &Task, elements: usize, evidence: &Evidence) -> Option<(Form, Option<Correction>)> {
+    let weight = model.weight(task.id);
     let options = &task.options;
     let dense = weight.form.dense();
+    let mut correction = None;
     let form = match options.scheme {
         Scheme::Int8 => rounded(weight, &dense, 127.0)?,
         Scheme::Int4 => rounded(weight, &dense, 7.0)?,
-        Scheme::Uniform | Scheme::Trellis => by_rate(weight, task, elements, moment, &dense)?,
+        Scheme::Uniform | Scheme::Trellis => {
+            let known = Known::of(model, weight, evidence, options);
+            let grid = by_rate(weight, task, elements, &known, &dense)?;
+            correction = known.bias.zip(known.moment).map(|(bias, moment)| Correction::of(bias, &dense, &grid, moment));
+            grid
+        }
     };
     let form = Form::Grid(form);
-    (form.order0_bits() < weight.form.order0_bits()).then_some(form)
+    (form.order0_bits() < weight.form.order0_bits()).then_some((form, correction))
+}
+
+/// What is known of one kernel's input and output.
+struct Known<'a> {
+    moment: Option<&'a SecondMoment>,
+    curvature: Option<Curvature>,
+    /// The bias, where the layer has one that may change and the mean of its input is known.
+    bias: Option<WeightId>,
+}
+
+impl<'a> Known<'a> {
+    fn of(model: &Model, weight: &Weight, evidence: &'a Evidence, options: &QuantizeOptions) -> Self {
+        let row_length = row_length(weight);
+        let moment = evidence
+            .second_moment
+            .get(&weight.name)
+            .filter(|moment| options.feedback == Switch::On && moment.columns() == row_length);
+        let rows = weight.shape.first().copied().unwrap_or(1);
+        let bias = evidence.bias.get(&weight.name).and_then(|name| model.weight_named(name)).filter(|&id| {
+            let bias = model.weight(id);
+            may_change(bias) && bias.len() == rows && moment.is_some_and(|moment| moment.mean.len() == row_length)
+        });
+        let centring = if bias.is_some() { Centring::Centred } else { Centring::Raw };
+        let curvature = moment.and_then(|moment| Curvature::new(moment, options.damping, centring));
+        Self { moment, curvature, bias }
+    }
+}
+
+fn row_length(weight: &Weight) -> usize {
+    if weight.shape.len() > 1 { weight.len() / weight.shape[0].max(1) } else { weight.len() }
+}
+
+/// What a bias has to make good.
+struct Correction {
+    bias: WeightId,
+    /// For each row.
+    shift: Vec<f64>,
+}
+
+impl Correction {
+    /// The mean of what `grid` gives less than `dense`, where the inputs' mean is that of `moment`.
+    fn of(bias: WeightId, dense: &Values, grid: &Grid, moment: &SecondMoment) -> Self {
+        let columns = moment.mean.len().max(1);
+        let mut originals = dense.iter();
+        let (mut shift, mut index) = (vec![0.0; dense.len() / columns], 0);
+        grid.for_each_value(|value| {
+            let error = f64::from(originals.next().unwrap_or(value)) - f64::from(value);
+            shift[index / columns] += error * f64::from(moment.mean[index % columns]);
+            index += 1;
+        });
+        Self { bias, shift }
+    }
+
+    fn apply(&self, model: &mut Model) {
+        let bias = model.weight_mut(self.bias);
+        let dense = bias.form.dense();
+        let shifted: Vec<f32> =
+            dense.iter().zip(&self.shift).map(|(value, shift)| (f64::from(value) + shift) as f32).collect();
+        bias.form = Form::Dense(Values::from_f32(dense.dtype(), &shifted));
+    }
 }
 
 /// Levels by rate and distortion.
-fn by_rate(
-    weight: &Weight,
-    task: &Task,
-    elements: usize,
-    moment: Option<&SecondMoment>,
-    dense: &Values,
-) -> Option<Grid> {
+fn by_rate(weight: &Weight, task: &Task, elements: usize, known: &Known<'_>, dense: &Values) -> Option<Grid> {
     let options = &task.options;
-    let row_length = if weight.shape.len() > 1 { weight.len() / weight.shape[0].max(1) } else { weight.len() };
-    let curvature = moment
-        .filter(|moment| options.feedback == Switch::On && moment.columns() == row_length)
-        .and_then(|moment| Curvature::new(moment, options.damping));
+    let row_length = row_length(weight);
     // What a unit of squared error weighs once the elements behind it have made the best of it.
-    let weighted = curvature.as_ref().map_or(1.0, Curvature::mean_weight);
+    let weighted = known.curvature.as_ref().map_or(1.0, |curvature| curvature.mean_weight());
+    let spread = known.curvature.as_ref().map_or(1.0, |curvature| curvature.spread());
     let is_vector = !weight.role.is_kernel();
     let kind = if options.scheme == Scheme::Uniform || is_vector { GridKind::Uniform } else { GridKind::Trellis };
     let spacing = match kind {
@@ -221,17 +287,17 @@ fn by_rate(
         // The price of a bit in relative squared error of the output, the same for every weight.
         let price = 10f64.powf(-options.quality / 10.0) / (ERROR_PER_PRICE * elements as f64);
         let bit_price = if options.bit_price > 0.0 { options.bit_price } else { USUAL_BIT_PRICE };
-        spacing * (price / (task.sensitivity * weighted * bit_price)).sqrt()
+        spacing * (price / (task.sensitivity * weighted * spread * bit_price)).sqrt()
     };
     let largest = dense.iter().fold(0f32, |largest, value| largest.max(value.abs()));
     // Levels must fit sixteen bits, and a step must not vanish.
-    let step = (step as f32).clamp(largest / 16_000.0, largest.max(f32::MIN_POSITIVE));
+    let step = (step as f32).clamp(largest / 16_000.0, (WIDEST * largest).max(f32::MIN_POSITIVE));
     let lambda = if is_vector { 0.0 } else { options.bit_price * weighted / (spacing * spacing) };
     // A few zeros are chance; many were made by somebody.
     let zeros = dense.iter().filter(|&value| value == 0.0).count();
     let keeps_zeros = zeros * 10 > weight.len();
     let target = Target { kind, steps: &[step], row_length, lambda: lambda as f32, keeps_zeros };
-    let quantized = match &curvature {
+    let quantized = match &known.curvature {
         Some(curvature) => feedback::quantize(&dense.to_f32(), &target, curvature),
         None => viterbi::quantize(dense, &target),
     };
