@@ -1,5 +1,8 @@
 //! The compiler as a library: [`Compiler`], for build scripts and for the command line alike.
 
+mod command;
+mod reporting;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -14,6 +17,7 @@ use crate::output::Staged;
 use crate::plan::{Choices, Resolved};
 use crate::report::{Compilation, Outcome, WeightsBefore};
 use crate::validation::{Comparison, Samples, Validator};
+use self::reporting::{Details, StagedReport};
 use crate::{Error, Plan, Quality, Target, Watch, decompress, evidence, fidelity};
 
 /// Key of the entry in `metadata_props` that says how a file was made.
@@ -40,6 +44,7 @@ pub struct Compiler {
     check: Option<Check>,
     observing: Observing,
     depfile: Option<PathBuf>,
+    report: Option<PathBuf>,
 }
 
 /// What is validated before the output is written.
@@ -62,6 +67,7 @@ impl Compiler {
             check: None,
             observing: Observing::default(),
             depfile: None,
+            report: None,
         }
     }
 
@@ -168,6 +174,7 @@ impl Compiler {
         let plan = self.plan.resolve(self.choices)?;
         let staged = self.output.as_deref().map(Staged::beside).transpose()?;
         let depfile = self.depfile.as_deref().map(Staged::beside).transpose()?;
+        let report = self.stage_report()?;
         watch.begin("reading", None);
         let model = Model::open(&self.input);
         watch.end();
@@ -205,15 +212,45 @@ impl Compiler {
         (made.pipeline, made.passes, made.evidence) = (plan.text.to_string(), passes, evidence);
         made.fidelity = Some(fidelity);
         made.dependencies = self.dependencies(&original, &plan);
-        if let Some(staged) = staged {
-            self.write(&staged, written, &mut made, watch)?;
-            self.commit(staged, depfile, &mut made)?;
-        } else if self.check.is_some() {
+        if staged.is_none() && self.check.is_some() {
             warnings.push("nothing was validated: nothing is written".to_owned());
         }
         warnings.iter().for_each(|warning| watch.warn(warning));
         made.warnings = warnings;
+        let report = report.map(|report| (report, self.details(&original, &plan, written)));
+        self.deliver(staged, depfile, report, written, &mut made, watch)?;
         Ok(made)
+    }
+
+    /// Writes `model` and what goes with it, and puts all of it into its place.
+    fn deliver(
+        &self,
+        staged: Option<Staged>,
+        depfile: Option<Staged>,
+        report: Option<(StagedReport, Details)>,
+        model: &Model,
+        made: &mut Compilation,
+        watch: &dyn Watch,
+    ) -> Result<(), Error> {
+        let done = staged.as_ref().map_or(Ok(()), |staged| self.write(staged, model, made, watch));
+        // Where a bound is broken, the report is what one wants to look at.
+        if let Some((report, details)) = &report
+            && matches!(done, Ok(()) | Err(Error::Budget { .. }))
+        {
+            made.output = self.output.clone().filter(|_| done.is_ok());
+            report.save(made, details, done.as_ref().err())?;
+        }
+        if done.is_ok()
+            && let Some(staged) = staged
+        {
+            self.commit(staged, depfile, made)?;
+        }
+        if let Some((report, _)) = report
+            && matches!(done, Ok(()) | Err(Error::Budget { .. }))
+        {
+            report.commit()?;
+        }
+        done
     }
 
     /// Writes `model` beside its place, and validates what was written.
@@ -236,9 +273,11 @@ impl Compiler {
                 .first_runtime_only(check.runtimes.is_empty())
                 .compare_runtimes(Comparison::Never)
                 .max_drop(check.max_drop)
+                .illustrated(self.report.is_some())
                 .run(watch)?;
-            report.check("; nothing was written")?;
+            let verdict = report.check("; nothing was written");
             made.validation = Some(report);
+            verdict?;
         }
         Ok(())
     }
