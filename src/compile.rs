@@ -11,13 +11,13 @@ use onnx_dcomp_engine::{PreprocessOptions, RuntimeKind};
 use onnx_dcomp_ir::{Evidence, Model, Weight};
 use onnx_dcomp_proto::StringStringEntryProto;
 
+use self::reporting::{Details, StagedReport};
 use crate::fidelity::Fidelity;
 use crate::observe::{Observing, PrintAfter, Verify};
 use crate::output::Staged;
 use crate::plan::{Choices, Resolved};
 use crate::report::{Compilation, Outcome, WeightsBefore};
 use crate::validation::{Comparison, Samples, Validator};
-use self::reporting::{Details, StagedReport};
 use crate::{Error, Plan, Quality, Target, Watch, decompress, evidence, fidelity};
 
 /// Key of the entry in `metadata_props` that says how a file was made.
@@ -234,23 +234,24 @@ impl Compiler {
     ) -> Result<(), Error> {
         let done = staged.as_ref().map_or(Ok(()), |staged| self.write(staged, model, made, watch));
         // Where a bound is broken, the report is what one wants to look at.
-        if let Some((report, details)) = &report
-            && matches!(done, Ok(()) | Err(Error::Budget { .. }))
-        {
-            made.output = self.output.clone().filter(|_| done.is_ok());
-            report.save(made, details, done.as_ref().err())?;
+        let failure = match done {
+            Ok(()) => None,
+            Err(error @ Error::Budget { .. }) => Some(error),
+            Err(error) => return Err(error),
+        };
+        if failure.is_none() {
+            made.output.clone_from(&self.output);
         }
-        if done.is_ok()
-            && let Some(staged) = staged
-        {
+        if let Some((report, details)) = &report {
+            report.save(made, details, failure.as_ref())?;
+        }
+        if let (Some(staged), None) = (staged, &failure) {
             self.commit(staged, depfile, made)?;
         }
-        if let Some((report, _)) = report
-            && matches!(done, Ok(()) | Err(Error::Budget { .. }))
-        {
+        if let Some((report, _)) = report {
             report.commit()?;
         }
-        done
+        failure.map_or(Ok(()), Err)
     }
 
     /// Writes `model` beside its place, and validates what was written.
@@ -268,13 +269,16 @@ impl Compiler {
         if let Some(check) = &self.check {
             let mut samples = check.samples.clone();
             samples.preprocess = self.preprocess_file();
-            let report = Validator::new(&self.input, staged.path(), samples)
+            let mut report = Validator::new(&self.input, staged.path(), samples)
                 .runtimes(check.runtimes.clone())
                 .first_runtime_only(check.runtimes.is_empty())
                 .compare_runtimes(Comparison::Never)
                 .max_drop(check.max_drop)
                 .illustrated(self.report.is_some())
                 .run(watch)?;
+            if let Some(output) = &self.output {
+                report.compressed.clone_from(output);
+            }
             let verdict = report.check("; nothing was written");
             made.validation = Some(report);
             verdict?;
@@ -283,17 +287,13 @@ impl Compiler {
     }
 
     /// Puts what was written into its place.
-    fn commit(&self, staged: Staged, depfile: Option<Staged>, made: &mut Compilation) -> Result<(), Error> {
+    fn commit(&self, staged: Staged, depfile: Option<Staged>, made: &Compilation) -> Result<(), Error> {
         let Some(output) = &self.output else { return Ok(()) };
         if let Some(depfile) = &depfile {
             depfile.save_bytes(dependency_rule(output, &made.dependencies).as_bytes())?;
         }
         staged.commit()?;
         depfile.map(Staged::commit).transpose()?;
-        made.output = Some(output.clone());
-        if let Some(report) = &mut made.validation {
-            report.compressed.clone_from(output);
-        }
         Ok(())
     }
 

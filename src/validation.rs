@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use onnx_dcomp_engine::validate::Drop;
 use onnx_dcomp_engine::{
-    DataFolder, Dataset, EngineError, Example, ModelSource, Preprocess, PreprocessOptions, RuntimeAgreement, RuntimeKind,
-    RuntimeOptions, Session, ValidateOptions, Validation, examples, open, runtimes_agree, validate,
+    DataFolder, Dataset, EngineError, Example, ModelSource, Preprocess, PreprocessOptions, RuntimeAgreement,
+    RuntimeKind, RuntimeOptions, Session, ValidateOptions, Validation, examples, open, runtimes_agree, validate,
 };
 use onnx_dcomp_ir::Model;
 use serde::Serialize;
@@ -287,13 +287,7 @@ impl Validator {
         let illustration = match self.illustrated {
             true => Some(Illustration {
                 class_names: DataFolder::open(&self.data.path, &preprocess)?.class_names()?,
-                examples: examples(
-                    reference.as_mut(),
-                    session.as_mut(),
-                    dataset.as_ref(),
-                    &preprocess,
-                    &validation,
-                )?,
+                examples: examples(reference.as_mut(), session.as_mut(), dataset.as_ref(), &preprocess, &validation)?,
             }),
             false => None,
         };

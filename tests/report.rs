@@ -24,10 +24,13 @@ fn without_samples_the_page_tells_of_sizes_weights_and_the_recipe() {
     compress(&fixture("lenet5.onnx"), &output, &arguments(report.to_str().unwrap(), &[]));
     let page = text(&report);
     assert_eq!(names_in(folder.path()), ["out.onnx", "report.html"]);
-    for (_, weight) in Model::open(&fixture("lenet5.onnx")).unwrap().weights().filter(|(_, weight)| weight.len() > 256) {
+    for (_, weight) in Model::open(&fixture("lenet5.onnx")).unwrap().weights().filter(|(_, weight)| weight.len() > 256)
+    {
         assert!(page.contains(&weight.name), "{} is missing", weight.name);
     }
-    for part in ["id=\"layers\"", "id=\"weights\"", "id=\"recipe\"", "onnx-dcomp ", "pipeline = ", "prefers-color-scheme"] {
+    for part in
+        ["id=\"layers\"", "id=\"weights\"", "id=\"recipe\"", "onnx-dcomp ", "pipeline = ", "prefers-color-scheme"]
+    {
         assert!(page.contains(part), "{part} is missing");
     }
     for absent in ["id=\"accuracy\"", "id=\"samples\"", "id=\"search\"", "http://", "https://", "<script"] {
@@ -45,7 +48,9 @@ fn with_samples_the_page_tells_of_classes_and_shows_what_differs() {
     let more = ["--data", &digits, "--passes", passes, "--limit", "200"];
     compress(&fixture("lenet5.onnx"), &output, &arguments(report.to_str().unwrap(), &more));
     let page = text(&report);
-    for part in ["Recall of each class", "Confusion, compressed", "different classes", "data:image/png;base64,", "top-1"] {
+    for part in
+        ["Recall of each class", "Confusion, compressed", "different classes", "data:image/png;base64,", "top-1"]
+    {
         assert!(page.contains(part), "{part} is missing");
     }
 }
@@ -134,7 +139,8 @@ fn a_report_of_no_known_kind_or_in_the_place_of_a_model_is_refused_before_work_s
 fn browser() -> Option<PathBuf> {
     let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
     let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
-    let found = names.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()));
+    let found =
+        names.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()));
     if found.is_none() {
         eprintln!("skipped: no Chromium or Chrome was found in PATH");
     }
@@ -144,7 +150,14 @@ fn browser() -> Option<PathBuf> {
 /// What the page at `page` becomes in a browser, and what the browser says on its console.
 fn opened(browser: &Path, page: &Path, profile: &Path) -> (String, Vec<String>) {
     let done = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr", "--dump-dom"])
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--enable-logging=stderr",
+            "--dump-dom",
+        ])
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("file://{}", page.display()))
         .output()

@@ -66,8 +66,7 @@ pub fn examples(
     if let Some(report) = &validation.classification {
         for differs in &report.disagreements {
             let sample = data.sample(differs.sample)?;
-            let said =
-                Said::Class { label: differs.label, original: differs.original, compressed: differs.compressed };
+            let said = Said::Class { label: differs.label, original: differs.original, compressed: differs.compressed };
             found.extend(example(sample.name, &sample.inputs, said, preprocess));
         }
     }

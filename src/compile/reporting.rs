@@ -26,7 +26,10 @@ impl Compiler {
         let format = ReportFormat::of(path)?;
         let is_taken = |other: &Path| output::is_same_place(other, path);
         if is_taken(&self.input) || self.output.as_deref().is_some_and(is_taken) {
-            return Err(Error::Usage(format!("the report would replace the model {}: name another file", path.display())));
+            return Err(Error::Usage(format!(
+                "the report would replace the model {}: name another file",
+                path.display()
+            )));
         }
         Ok(Some(StagedReport { format, staged: Staged::beside(path)? }))
     }

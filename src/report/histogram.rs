@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use onnx_dcomp_forms::Form;
 use onnx_dcomp_ir::{Model, Weight};
+use onnx_dcomp_passes::selection::reason_to_leave;
 use rayon::prelude::*;
 use serde::Serialize;
 
 /// Intervals of a histogram.
 const BINS: usize = 72;
 /// Weights that have one: those with the most elements.
-const MOST_WEIGHTS: usize = 24;
+pub(super) const MOST_HISTOGRAMS: usize = 24;
 /// More distinct values than this are no points that anybody could tell apart.
 const MOST_POINTS: usize = 256;
 /// Values further from the mean than so many standard deviations fall into the outermost intervals.
@@ -46,17 +47,31 @@ pub struct Point {
     pub count: u64,
 }
 
-/// The histograms of the weights of `model` whose values were approximated: of the largest 24, in the order of the file.
+impl Histogram {
+    /// The interval that holds `value`; `None` where it lies outside of all.
+    pub fn bin_of(&self, value: f64) -> Option<usize> {
+        (self.low..=self.high).contains(&value).then(|| self.nearest_bin(value))
+    }
+
+    fn nearest_bin(&self, value: f64) -> usize {
+        let share = (value - self.low) / (self.high - self.low);
+        ((share * BINS as f64).max(0.0) as usize).min(BINS - 1)
+    }
+}
+
+/// The histograms of the layers of `model` whose values have another form than dense: of the largest 24, in the order of
+/// the file.
 ///
 /// Of weights with more than four million elements, some at even distances are counted.
 pub(crate) fn histograms(model: &Model) -> Vec<Histogram> {
     let approximated = |weight: &&Weight| {
-        !matches!(weight.form, Form::Dense(_)) && weight.dtype().is_float() && weight.form.len() == weight.len()
+        let has_form = !matches!(weight.form, Form::Dense(_)) && weight.form.len() == weight.len();
+        has_form && reason_to_leave(weight).is_none()
     };
     let mut weights: Vec<(usize, &Weight)> =
         model.weights().map(|(_, weight)| weight).filter(approximated).enumerate().collect();
     weights.sort_by_key(|(place, weight)| (std::cmp::Reverse(weight.len()), *place));
-    weights.truncate(MOST_WEIGHTS);
+    weights.truncate(MOST_HISTOGRAMS);
     weights.sort_by_key(|(place, _)| *place);
     weights.into_par_iter().filter_map(|(_, weight)| histogram(weight)).collect()
 }
@@ -80,7 +95,6 @@ fn histogram(weight: &Weight) -> Option<Histogram> {
     if low.partial_cmp(&high) != Some(std::cmp::Ordering::Less) {
         return None;
     }
-    let bin = |value: f64| (((value - low) / (high - low) * BINS as f64).max(0.0) as usize).min(BINS - 1);
     let mut histogram = Histogram {
         weight: weight.name.clone(),
         low,
@@ -90,7 +104,10 @@ fn histogram(weight: &Weight) -> Option<Histogram> {
         zeros_after: 0,
         points: Vec::new(),
     };
-    before().for_each(|value| histogram.before[bin(value)] += 1);
+    for value in before() {
+        let bin = histogram.nearest_bin(value);
+        histogram.before[bin] += 1;
+    }
     let mut distinct = HashMap::<u32, u64>::new();
     let mut index = 0;
     for_each_value(&weight.form, |value| {
@@ -99,7 +116,8 @@ fn histogram(weight: &Weight) -> Option<Histogram> {
         if !is_counted {
             return;
         }
-        histogram.after[bin(f64::from(value))] += 1;
+        let bin = histogram.nearest_bin(f64::from(value));
+        histogram.after[bin] += 1;
         histogram.zeros_after += u64::from(value == 0.0);
         if distinct.len() <= MOST_POINTS {
             // Negative zero is the same point as zero.
@@ -120,7 +138,11 @@ fn for_each_value(form: &Form, mut visit: impl FnMut(f32)) {
         Form::Grid(grid) => grid.for_each_value(visit),
         Form::Codebook(codebook) => {
             let centroids = codebook.centroids().to_f32();
-            codebook.codes().iter().filter_map(|&code| centroids.get(usize::from(code))).for_each(|&value| visit(value));
+            codebook
+                .codes()
+                .iter()
+                .filter_map(|&code| centroids.get(usize::from(code)))
+                .for_each(|&value| visit(value));
         }
         Form::Dense(_) | Form::Sparse(_) => form.dense().iter().for_each(&mut visit),
     }

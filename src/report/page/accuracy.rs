@@ -151,8 +151,8 @@ fn dumbbell(original: &str, compressed: &str, is_loss: bool) -> Markup {
         svg.dumbbell width="100%" height="18" aria-hidden="true" {
             line.rail x1="2%" x2="98%" y1="9" y2="9" {}
             line class=(if is_loss { "loss" } else { "gain" }) x1=(original) x2=(compressed) y1="9" y2="9" {}
-            circle.original cx=(original) cy="9" r="5" {}
-            circle.compressed cx=(compressed) cy="9" r="5" {}
+            circle.original cx=(original) cy="9" r="5.5" {}
+            circle.compressed cx=(compressed) cy="9" r="4.5" {}
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn matrices(report: &ClassificationReport, names: &[String]) -> Marku
             figure { figcaption { "Confusion, compressed" } (matrix(&counts(&report.confusion), names, Kind::Counts)) }
             figure { figcaption { "What changed" } (matrix(&change, names, Kind::Change)) }
         }
-        p.note { "Rows are labels, columns predictions. In the last one, what got better is green-blue and what got worse is orange." }
+        p.note { "Rows are labels, columns predictions. In the last one, teal is better and orange worse." }
     }
 }
 

@@ -43,13 +43,7 @@ fn composition(made: &Compilation, large: &[&WeightRow]) -> Markup {
     }
 }
 
-fn strip(
-    label: &str,
-    whole: u64,
-    large: &[&WeightRow],
-    bytes: &dyn Fn(&&WeightRow) -> u64,
-    graph: u64,
-) -> Markup {
+fn strip(label: &str, whole: u64, large: &[&WeightRow], bytes: &dyn Fn(&&WeightRow) -> u64, graph: u64) -> Markup {
     let layers: u64 = large.iter().map(bytes).sum();
     let rest = whole.saturating_sub(layers).saturating_sub(graph);
     let part = |class: &str, name: &str, bytes: u64| {
@@ -58,7 +52,7 @@ fn strip(
             @if bytes > 0 {
                 div class=(class) style={ "width:" (percent_length(of_whole)) }
                     title={ (name) ": " (grouped(bytes)) " bytes, " (share(bytes, whole)) } {
-                    @if of_whole > 0.09 { span { (shortened(name, 18)) } }
+                    @if of_whole > 0.07 { span { (name) } }
                 }
             }
         }
@@ -126,7 +120,12 @@ fn table(made: &Compilation, large: &[&WeightRow]) -> Markup {
     let small: Vec<&WeightRow> = made.weights.iter().filter(|row| !is_large(row)).collect();
     let small_before: u64 = small.iter().filter_map(|row| row.bytes_before).sum();
     let small_after: u64 = small.iter().map(|row| row.bytes_after).sum();
-    let folded: u64 = made.removed.iter().map(|weight| weight.bytes).sum();
+    let removed = made.removed.iter().filter(|_| made.outcome == Outcome::Compressed);
+    let folded: u64 = removed.clone().map(|weight| weight.bytes).sum();
+    let small_text = match removed.count() {
+        0 => format!("{} small weights", small.len()),
+        count => format!("{} small weights, and {count} folded into them or the layers", small.len()),
+    };
     html! {
         div.scroll {
             table.layers {
@@ -139,15 +138,13 @@ fn table(made: &Compilation, large: &[&WeightRow]) -> Markup {
                 }
                 tbody {
                     @for row in large { (layer(made, row, largest)) }
-                    @if !small.is_empty() {
-                        (sum("small weights", small.len(), small_before, small_after, made.bytes_after))
+                    @if !small.is_empty() || folded > 0 {
+                        // What is folded mostly goes on as the small weights: apart, neither line would say what became of it.
+                        (sum(&small_text, small_before + folded, small_after, made.bytes_after))
                     }
-                    @if !made.removed.is_empty() && made.outcome == Outcome::Compressed {
-                        (sum("folded into others", made.removed.len(), folded, 0, made.bytes_after))
-                    }
-                    (sum("graph", 0, made.graph_bytes_before, made.graph_bytes_after, made.bytes_after))
+                    (sum("graph", made.graph_bytes_before, made.graph_bytes_after, made.bytes_after))
                 }
-                tfoot { (sum("total", 0, made.bytes_before, made.bytes_after, made.bytes_after)) }
+                tfoot { (sum("total", made.bytes_before, made.bytes_after, made.bytes_after)) }
             }
         }
     }
@@ -186,15 +183,15 @@ fn zeros(row: &WeightRow) -> Markup {
     let zeros = 1.0 - row.density;
     html! {
         span.meter title="zeros" { span style={ "width:" (percent_length(zeros)) } {} }
-        (format!("{:.1} %", 100.0 * zeros))
+        span.fixed { (format!("{:.1} %", 100.0 * zeros)) }
     }
 }
 
 /// A line for several weights, or for what is no weight.
-fn sum(name: &str, count: usize, before: u64, after: u64, whole: u64) -> Markup {
+fn sum(name: &str, before: u64, after: u64, whole: u64) -> Markup {
     html! {
         tr.sum {
-            td.name colspan="3" { @if count > 0 { (count) " " } (name) }
+            td.name colspan="3" { (name) }
             td.number { (grouped(before)) }
             td.number { strong { (grouped(after)) } }
             td.number { @if after > 0 { (ratio(before, after)) } }

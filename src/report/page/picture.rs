@@ -90,7 +90,8 @@ pub(super) fn photograph(pixels: &Pixels) -> Option<String> {
         1 => DynamicImage::ImageLuma8(image::GrayImage::from_raw(width, height, pixels.values.clone())?),
         _ => DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, pixels.values.clone())?),
     };
-    let image = if size.width < width { image.resize_exact(size.width, size.height, FilterType::Triangle) } else { image };
+    let image =
+        if size.width < width { image.resize_exact(size.width, size.height, FilterType::Triangle) } else { image };
     if size.width * size.height <= SMALL_PIXELS {
         return png(&image);
     }

@@ -20,7 +20,9 @@ pub(super) fn section(made: &Compilation) -> Option<Section> {
     }
     let lead = match (examples.is_empty(), is_segmentation) {
         (true, _) => html! { "Both models say the same class of every sample." },
-        (_, true) => html! { "The samples on which both models agree least, halfway, and most, as the models see them." },
+        (_, true) => {
+            html! { "The samples on which both models agree least, halfway, and most, as the models see them." }
+        }
         (_, false) => html! { "Samples of which the two models say different classes, as the models see them." },
     };
     let body = html! {
@@ -84,8 +86,8 @@ fn thumbnail(example: &Example, names: &[String]) -> Markup {
         };
         html! {
             p.said {
-                span.dot class={ (side) } {}
-                span.answer class={ (verdict) } { (shortened(&class_text, 16)) }
+                span class={ "dot " (side) } {}
+                span class={ "answer " (verdict) } { (shortened(&class_text, 16)) }
             }
         }
     };

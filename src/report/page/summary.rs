@@ -16,6 +16,13 @@ pub(super) fn header(report: &Report<'_>, name: &str) -> Markup {
         header {
             p.eyebrow { "Compression report" }
             h1 { (name) }
+            p.subtitle {
+                @match &made.output {
+                    Some(output) => { "to " code { (output.display()) } ", " },
+                    None => { "nothing was written, " },
+                }
+                (grouped(made.bytes_before)) " to " (grouped(made.bytes_after)) " bytes"
+            }
             @if let Some(failure) = &report.failure {
                 p.banner.bad { strong { "Not written. " } (failure) "." }
             }
@@ -58,8 +65,7 @@ fn cards(made: &Compilation) -> Vec<Markup> {
     }
     let elements: u64 = made.weights.iter().map(|row| row.shape.iter().product::<usize>() as u64).sum();
     let stored: u64 = made.weights.iter().map(|row| row.bytes_after).sum();
-    let nonzero: f64 =
-        made.weights.iter().map(|row| row.density * row.shape.iter().product::<usize>() as f64).sum();
+    let nonzero: f64 = made.weights.iter().map(|row| row.density * row.shape.iter().product::<usize>() as f64).sum();
     if elements > 0 {
         let bits = 8.0 * stored as f64 / elements as f64;
         cards.push(card("Bits per weight", &format!("{bits:.2}"), &format!("{} weights", grouped(elements)), ""));
@@ -86,11 +92,11 @@ fn accuracy_cards(made: &Compilation, run: &Run) -> Vec<Markup> {
     let on_samples = format!("{} samples, {}", grouped(validation.samples as u64), run.runtime);
     if let Some(report) = &validation.classification {
         let text = format!("{:.2} %", report.agreement_percent);
-        cards.push(card("Same class as before", &text, &on_samples, ""));
+        cards.push(card("Agreement", &text, &on_samples, ""));
     }
     if let Some(report) = &validation.segmentation {
         let text = format!("{:.2} %", report.pixel_agreement_percent);
-        cards.push(card("Same class of pixels", &text, &on_samples, ""));
+        cards.push(card("Agreement of pixels", &text, &on_samples, ""));
     }
     cards
 }
@@ -104,7 +110,7 @@ fn fidelity_card(fidelity: Option<&Fidelity>) -> Option<Markup> {
         Fidelity::Measured { inputs, .. } => ("no difference".to_owned(), format!("{inputs} synthetic inputs")),
         Fidelity::Unknown { reason } => ("unknown".to_owned(), reason.clone()),
     };
-    Some(card("Fidelity of the output", &value, &note, ""))
+    Some(card("Output fidelity", &value, &note, ""))
 }
 
 fn card(label: &str, value: &str, note: &str, class: &str) -> Markup {

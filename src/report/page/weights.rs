@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::Section;
 use super::axis::Axis;
+use crate::report::histogram::MOST_HISTOGRAMS;
 use crate::report::style::{grouped, shortened};
 use crate::report::{Histogram, Report, WeightRow};
 
@@ -19,13 +20,10 @@ pub(super) fn section(report: &Report<'_>) -> Option<Section> {
     if report.histograms.is_empty() {
         return None;
     }
-    let approximated = report.compilation.weights.iter().filter(|row| row.form != "dense").count();
     let lead = html! {
         "How the values are spread before (area) and after (bars), each drawn to its own highest value other than zero. "
         "The marks below are the values that remain. "
-        @if approximated > report.histograms.len() {
-            "The " (report.histograms.len()) " largest of " (approximated) " weights."
-        }
+        @if report.histograms.len() == MOST_HISTOGRAMS { "Only the " (MOST_HISTOGRAMS) " largest layers are here." }
     };
     let row = |histogram: &Histogram| report.compilation.weights.iter().find(|row| row.name == histogram.weight);
     let body = html! {
@@ -63,9 +61,9 @@ fn drawing(histogram: &Histogram) -> Markup {
     let label = format!("values of {} before and after", histogram.weight);
     html! {
         svg viewBox={ "0 0 " (WIDTH) " 124" } role="img" aria-label=(label) {
-            path.before d=(steps(&histogram.before)) {}
+            path.before d=(steps(histogram, &histogram.before)) {}
             @if histogram.points.is_empty() {
-                path.after-line d=(steps(&after_without_zeros(histogram))) {}
+                path.after-line d=(steps(histogram, &histogram.after)) {}
             } @else {
                 path.after d=(bars(histogram, axis)) style={ "stroke-width:" (bar_width(histogram)) } {}
             }
@@ -91,24 +89,16 @@ fn number(value: f64) -> String {
     text.replace('-', "−")
 }
 
-/// The values of the output in each interval, zeros left out: they would press the others flat.
-fn after_without_zeros(histogram: &Histogram) -> Vec<u64> {
-    let mut counts = histogram.after.clone();
-    let share = -histogram.low / (histogram.high - histogram.low);
-    let last = counts.len().saturating_sub(1);
-    if let Some(count) = counts.get_mut(((share * (last + 1) as f64).max(0.0) as usize).min(last)) {
-        *count = count.saturating_sub(histogram.zeros_after);
-    }
-    counts
-}
-
-/// The outline of a histogram.
-fn steps(counts: &[u64]) -> String {
-    let most = counts.iter().max().copied().unwrap_or(0).max(1) as f64;
+/// The outline of `counts`, the intervals of `histogram`. What lies at zero is cut off where it would press the others
+/// flat.
+fn steps(histogram: &Histogram, counts: &[u64]) -> String {
+    let of_zero = histogram.bin_of(0.0);
+    let others = counts.iter().enumerate().filter(|(place, _)| Some(*place) != of_zero);
+    let most = others.map(|(_, &count)| count).max().unwrap_or(0).max(1) as f64;
     let step = (WIDTH - 4.0) / counts.len().max(1) as f64;
     let mut path = format!("M2 {BASE}");
     for (place, count) in counts.iter().enumerate() {
-        let y = BASE - (BASE - TOP) * *count as f64 / most;
+        let y = BASE - (BASE - TOP) * (*count as f64 / most).min(1.0);
         path.push_str(&format!("V{y:.1}H{:.1}", 2.0 + step * (place + 1) as f64));
     }
     path + &format!("V{BASE}Z")
