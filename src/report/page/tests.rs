@@ -306,32 +306,6 @@ fn scenes_have_one_photograph_and_four_maps() {
 }
 
 #[test]
-fn tmp_dump() {
-    let mut made = compilation();
-    made.validation = Some(classified());
-    let mut s = search();
-    s.candidates = (0..14)
-        .map(|i| {
-            let b = 60_000 + 2600 * i as u64 + (i * 7919 % 1300) as u64;
-            let d = 30.0 * (-(b as f64 - 55_000.0) / 6500.0).exp() - 0.1 + 0.1 * ((i * 37 % 5) as f64 - 2.0);
-            candidate(b, d, d < 0.5)
-        })
-        .collect();
-    s.chosen =
-        s.candidates.iter().enumerate().filter(|(_, c)| c.keeps_budget).min_by_key(|(_, c)| c.bytes).map(|(i, _)| i);
-    made.search = Some(s.clone());
-    std::fs::write("/tmp/rep/search.html", rendered(&made, None)).unwrap();
-    s.budget = Budget::MaxBytes(80_000);
-    s.chosen = Some(7);
-    made.search = Some(s);
-    std::fs::write(
-        "/tmp/rep/search2.html",
-        rendered(&made, Some("top-1 falls by 1.250 points (tract), the bound is 0.5 points; nothing was written")),
-    )
-    .unwrap();
-}
-
-#[test]
 fn a_broken_bound_is_said_first() {
     let page = rendered(&compilation(), Some("top-1 falls by 5 points"));
     let (at, hero) = (page.find("Not written.").unwrap(), page.find("class=\"hero\"").unwrap());
