@@ -1,5 +1,8 @@
 //! The compiler as a library: [`Compiler`], for build scripts and for the command line alike.
 
+mod command;
+mod reporting;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -8,6 +11,7 @@ use onnx_dcomp_engine::{PreprocessOptions, RuntimeKind};
 use onnx_dcomp_ir::{Evidence, Model, Weight};
 use onnx_dcomp_proto::StringStringEntryProto;
 
+use self::reporting::{Details, StagedReport};
 use crate::fidelity::Fidelity;
 use crate::observe::{Observing, PrintAfter, Verify};
 use crate::output::Staged;
@@ -40,6 +44,7 @@ pub struct Compiler {
     check: Option<Check>,
     observing: Observing,
     depfile: Option<PathBuf>,
+    report: Option<PathBuf>,
 }
 
 /// What is validated before the output is written.
@@ -62,6 +67,7 @@ impl Compiler {
             check: None,
             observing: Observing::default(),
             depfile: None,
+            report: None,
         }
     }
 
@@ -168,6 +174,7 @@ impl Compiler {
         let plan = self.plan.resolve(self.choices)?;
         let staged = self.output.as_deref().map(Staged::beside).transpose()?;
         let depfile = self.depfile.as_deref().map(Staged::beside).transpose()?;
+        let report = self.stage_report()?;
         watch.begin("reading", None);
         let model = Model::open(&self.input);
         watch.end();
@@ -205,15 +212,46 @@ impl Compiler {
         (made.pipeline, made.passes, made.evidence) = (plan.text.to_string(), passes, evidence);
         made.fidelity = Some(fidelity);
         made.dependencies = self.dependencies(&original, &plan);
-        if let Some(staged) = staged {
-            self.write(&staged, written, &mut made, watch)?;
-            self.commit(staged, depfile, &mut made)?;
-        } else if self.check.is_some() {
+        if staged.is_none() && self.check.is_some() {
             warnings.push("nothing was validated: nothing is written".to_owned());
         }
         warnings.iter().for_each(|warning| watch.warn(warning));
         made.warnings = warnings;
+        let report = report.map(|report| (report, self.details(&original, &plan, written)));
+        self.deliver(staged, depfile, report, written, &mut made, watch)?;
         Ok(made)
+    }
+
+    /// Writes `model` and what goes with it, and puts all of it into its place.
+    fn deliver(
+        &self,
+        staged: Option<Staged>,
+        depfile: Option<Staged>,
+        report: Option<(StagedReport, Details)>,
+        model: &Model,
+        made: &mut Compilation,
+        watch: &dyn Watch,
+    ) -> Result<(), Error> {
+        let done = staged.as_ref().map_or(Ok(()), |staged| self.write(staged, model, made, watch));
+        // Where a bound is broken, the report is what one wants to look at.
+        let failure = match done {
+            Ok(()) => None,
+            Err(error @ Error::Budget { .. }) => Some(error),
+            Err(error) => return Err(error),
+        };
+        if failure.is_none() {
+            made.output.clone_from(&self.output);
+        }
+        if let Some((report, details)) = &report {
+            report.save(made, details, failure.as_ref())?;
+        }
+        if let (Some(staged), None) = (staged, &failure) {
+            self.commit(staged, depfile, made)?;
+        }
+        if let Some((report, _)) = report {
+            report.commit()?;
+        }
+        failure.map_or(Ok(()), Err)
     }
 
     /// Writes `model` beside its place, and validates what was written.
@@ -231,30 +269,31 @@ impl Compiler {
         if let Some(check) = &self.check {
             let mut samples = check.samples.clone();
             samples.preprocess = self.preprocess_file();
-            let report = Validator::new(&self.input, staged.path(), samples)
+            let mut report = Validator::new(&self.input, staged.path(), samples)
                 .runtimes(check.runtimes.clone())
                 .first_runtime_only(check.runtimes.is_empty())
                 .compare_runtimes(Comparison::Never)
                 .max_drop(check.max_drop)
+                .illustrated(self.report.is_some())
                 .run(watch)?;
-            report.check("; nothing was written")?;
+            if let Some(output) = &self.output {
+                report.compressed.clone_from(output);
+            }
+            let verdict = report.check("; nothing was written");
             made.validation = Some(report);
+            verdict?;
         }
         Ok(())
     }
 
     /// Puts what was written into its place.
-    fn commit(&self, staged: Staged, depfile: Option<Staged>, made: &mut Compilation) -> Result<(), Error> {
+    fn commit(&self, staged: Staged, depfile: Option<Staged>, made: &Compilation) -> Result<(), Error> {
         let Some(output) = &self.output else { return Ok(()) };
         if let Some(depfile) = &depfile {
             depfile.save_bytes(dependency_rule(output, &made.dependencies).as_bytes())?;
         }
         staged.commit()?;
         depfile.map(Staged::commit).transpose()?;
-        made.output = Some(output.clone());
-        if let Some(report) = &mut made.validation {
-            report.compressed.clone_from(output);
-        }
         Ok(())
     }
 

@@ -24,7 +24,7 @@
 //! | [`mod@decompress`] | from packed to plain |
 //! | [`mod@inspect`] | where the bytes are |
 //! | [`validation`] | [`Validator`]: two models over a data set, in every runtime |
-//! | [`report`] | tables and JSON |
+//! | [`report`] | tables, pages and JSON |
 //! | [`watch`] | [`Watch`]: hearing how far long work is |
 //! | [`error`] | [`Error`], and the exit codes |
 //! | [`cli`] | the command line |

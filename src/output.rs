@@ -37,6 +37,12 @@ pub fn clean_up_on_interrupt(exit_code: u8) -> Result<(), ctrlc::Error> {
     })
 }
 
+/// Whether both paths lead to the same file, as far as can be told without either being there.
+pub(crate) fn is_same_place(a: &Path, b: &Path) -> bool {
+    let absolute = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+    matches!((absolute(a), absolute(b)), (Ok(a), Ok(b)) if a == b)
+}
+
 /// A model that is being made, in a folder beside its place.
 #[derive(Debug)]
 pub(crate) struct Staged {

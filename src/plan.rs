@@ -138,6 +138,11 @@ impl Resolved {
         Pipeline::build(&text, rules).map_err(|error| Error::pipeline(&text.to_string(), error))
     }
 
+    /// The text of the recipe, where there is one.
+    pub(crate) fn recipe_text(&self) -> Option<&str> {
+        self.recipe.as_ref().map(|(_, text, _)| text.as_str())
+    }
+
     /// The file of the recipe, where there is one.
     pub(crate) fn recipe_file(&self) -> Option<&Path> {
         self.recipe.as_ref().map(|(file, ..)| file.as_path())

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use onnx_dcomp_engine::validate::Drop;
 use onnx_dcomp_engine::{
-    DataFolder, Dataset, EngineError, ModelSource, Preprocess, PreprocessOptions, RuntimeAgreement, RuntimeKind,
-    RuntimeOptions, Session, ValidateOptions, Validation, open, runtimes_agree, validate,
+    DataFolder, Dataset, EngineError, Example, ModelSource, Preprocess, PreprocessOptions, RuntimeAgreement,
+    RuntimeKind, RuntimeOptions, Session, ValidateOptions, Validation, examples, open, runtimes_agree, validate,
 };
 use onnx_dcomp_ir::Model;
 use serde::Serialize;
@@ -26,6 +26,7 @@ pub struct Validator {
     compare_runtimes: Comparison,
     only_first: bool,
     max_drop: Option<f64>,
+    illustrated: bool,
     threads: usize,
 }
 
@@ -83,6 +84,18 @@ pub struct Run {
     /// The numbers.
     #[serde(flatten)]
     pub validation: Validation,
+    /// Pictures, where they were asked for.
+    #[serde(skip)]
+    pub illustration: Option<Illustration>,
+}
+
+/// What can be looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Illustration {
+    /// The names of the classes in the order of their numbers; empty where nothing says them.
+    pub class_names: Vec<String>,
+    /// Some samples.
+    pub examples: Vec<Example>,
 }
 
 /// A runtime that could not run the models.
@@ -136,6 +149,7 @@ impl Validator {
             compare_runtimes: Comparison::default(),
             only_first: false,
             max_drop: None,
+            illustrated: false,
             threads: 1,
         }
     }
@@ -165,6 +179,13 @@ impl Validator {
     #[must_use]
     pub(crate) fn first_runtime_only(mut self, only_first: bool) -> Self {
         self.only_first = only_first;
+        self
+    }
+
+    /// Whether pictures of some samples are kept. Default: none are.
+    #[must_use]
+    pub(crate) fn illustrated(mut self, illustrated: bool) -> Self {
+        self.illustrated = illustrated;
         self
     }
 
@@ -263,7 +284,15 @@ impl Validator {
         );
         watch.end();
         let validation = validation?;
-        Ok((Run { runtime: kind.name().to_owned(), drop: validation.drop(), validation }, session))
+        let illustration = match self.illustrated {
+            true => Some(Illustration {
+                class_names: DataFolder::open(&self.data.path, &preprocess)?.class_names()?,
+                examples: examples(reference.as_mut(), session.as_mut(), dataset.as_ref(), &preprocess, &validation)?,
+            }),
+            false => None,
+        };
+        let drop = validation.drop();
+        Ok((Run { runtime: kind.name().to_owned(), drop, validation, illustration }, session))
     }
 
     fn samples(&self, session: &dyn Session, limit: Option<usize>) -> Result<(Box<dyn Dataset>, Preprocess), Error> {

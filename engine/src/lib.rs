@@ -8,6 +8,7 @@
 //! | [`dataset`] | [`DataFolder`]: finds out what a folder holds, and reads its samples one by one |
 //! | [`evidence`] | what running a model on synthetic inputs tells of its weights |
 //! | [`metrics`] | fidelity, classification and segmentation, each accumulated sample by sample |
+//! | [`examples`] | single samples to look at: their pictures, and what both sides say of them |
 //! | [`mod@validate`] | [`validate()`]: an original and its compressed form over a data set; [`runtimes_agree`] |
 //!
 //! ```no_run
@@ -39,6 +40,7 @@ pub mod backend;
 pub mod dataset;
 pub mod error;
 pub mod evidence;
+pub mod examples;
 pub mod metrics;
 mod pairs;
 pub mod preprocess;
@@ -48,6 +50,7 @@ pub mod validate;
 pub use backend::{ModelSource, RuntimeKind, RuntimeOptions, Session, available, open};
 pub use dataset::{DataFolder, Dataset, Label, Sample};
 pub use error::EngineError;
+pub use examples::{Example, Said, examples};
 pub use preprocess::{Preprocess, PreprocessOptions, Task};
 pub use tensor::{Dimension, ElementType, Tensor, TensorData, TensorInfo};
 pub use validate::{RuntimeAgreement, ValidateOptions, Validation, runtimes_agree, validate};

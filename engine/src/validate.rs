@@ -222,7 +222,7 @@ fn predicted(output: &Tensor, preprocess: &Preprocess) -> Option<Vec<u16>> {
 }
 
 /// The class of each pixel in the output of one sample.
-fn class_map(output: &Tensor, preprocess: &Preprocess) -> Option<ClassMap> {
+pub(crate) fn class_map(output: &Tensor, preprocess: &Preprocess) -> Option<ClassMap> {
     let values = output.to_f32();
     let interleaved = preprocess.image.as_ref().is_some_and(|(_, format)| format.layout == Layout::Nhwc);
     match *output.shape() {

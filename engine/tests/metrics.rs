@@ -57,6 +57,17 @@ fn classification_counts_agreement_top1_top5_and_recall() {
     assert_eq!((recall[0].0, recall[0].1, recall[0].2.original, recall[0].2.compressed), (0, 2, 50.0, 50.0));
     assert_eq!((recall[1].0, recall[1].1, recall[1].2.original, recall[1].2.compressed), (1, 1, 100.0, 0.0));
     assert_eq!((report.confusion[1][0], report.confusion[0][2]), (1, 1));
+    assert_eq!((report.original_confusion[1][1], report.original_confusion[1][0]), (1, 0));
+    let [differs] = report.disagreements[..] else { panic!("{:?}", report.disagreements) };
+    assert_eq!((differs.sample, differs.label, differs.original, differs.compressed), (1, Some(1), 1, 0));
+}
+
+#[test]
+fn samples_on_which_the_sides_differ_are_spread_over_all_of_them() {
+    let mut tally = Classification::new(2);
+    (0..240).for_each(|sample| tally.add(&[1.0, 0.0], &[0.0, 1.0], (sample % 2 == 0).then_some(0)));
+    let samples: Vec<usize> = tally.report().disagreements.iter().map(|differs| differs.sample).collect();
+    assert_eq!(samples, (0..12).map(|place| 20 * place).collect::<Vec<_>>());
 }
 
 fn map(width: usize, classes: &[u16]) -> ClassMap {
@@ -81,6 +92,21 @@ fn segmentation_skips_ignored_pixels_and_averages_the_classes_that_occur() {
     let accuracy = report.pixel_accuracy_percent.unwrap();
     assert!((accuracy.original - 80.0).abs() < 1e-9 && (accuracy.compressed - 40.0).abs() < 1e-9);
     assert!((report.pixel_agreement_percent - 100.0 * 4.0 / 6.0).abs() < 1e-9);
+}
+
+#[test]
+fn the_samples_of_least_median_and_most_agreement_are_named_once() {
+    let mut tally = Segmentation::new(2, None);
+    let one = map(4, &[0, 0, 0, 0]);
+    for other in [[0, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0]] {
+        tally.add([&one, &map(4, &other)], None).unwrap();
+    }
+    let typical = tally.report().typical;
+    let found: Vec<_> = typical.iter().map(|typical| (typical.sample, typical.agreement_percent)).collect();
+    assert_eq!(found, [(2, 0.0), (0, 75.0), (4, 100.0)]);
+    let mut single = Segmentation::new(2, None);
+    single.add([&one, &one], None).unwrap();
+    assert_eq!(single.report().typical.len(), 1);
 }
 
 #[test]

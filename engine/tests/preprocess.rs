@@ -119,3 +119,20 @@ fn enlarging_interpolates_between_centres() {
     let wide = resize(&[0.0, 4.0], [1, 2], [1, 4]);
     assert_eq!(wide, [0.0, 1.0, 3.0, 4.0]);
 }
+
+#[test]
+fn an_input_turns_back_into_the_pixels_that_it_came_from() {
+    for (shape, text) in [
+        ([0, 3, 1, 2], "[input]\ncolor = 'bgr'\nscale = 0.5\nmean = [1.0, 2.0, 3.0]\nstd = [1.0, 2.0, 4.0]"),
+        ([0, 1, 2, 3], "[input]\nlayout = 'NHWC'\ncolor = 'rgb'\nmean = [0.4]\nstd = [0.2]"),
+    ] {
+        let preprocess = options(text).resolve(&[info("x", &shape)], &[info("y", &[0, 4])]).unwrap();
+        let pixels = Pixels { height: 1, width: 2, channels: 3, values: vec![10, 20, 30, 40, 50, 255] };
+        let tensor = preprocess.tensor(&pixels, "test").unwrap();
+        assert_eq!(preprocess.image_of(&[tensor]), Some(pixels));
+    }
+    let flat = PreprocessOptions::default().resolve(&[info("x", &[0, 784])], &[info("y", &[0, 10])]).unwrap();
+    let digit = Pixels { height: 28, width: 28, channels: 1, values: (0..784).map(|value| value as u8).collect() };
+    let tensor = flat.tensor(&digit, "digit").unwrap();
+    assert_eq!(flat.image_of(&[tensor]), Some(digit));
+}

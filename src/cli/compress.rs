@@ -30,9 +30,12 @@ pub(super) struct Compress {
     /// Threads to use; the output does not depend on it [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// Do everything but write.
+    /// Do everything but write the model.
     #[arg(long)]
     dry_run: bool,
+    /// Write a report: a page to read (.html), or JSON for machines (.json).
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Write a Makefile rule that names the files which the output depends on.
     #[arg(long, value_name = "FILE", requires = "output")]
     depfile: Option<PathBuf>,
@@ -129,6 +132,9 @@ fn compiler(arguments: Compress) -> Result<Compiler, Error> {
     }
     if let Some(depfile) = arguments.depfile {
         compiler = compiler.depfile(depfile);
+    }
+    if let Some(report) = arguments.report {
+        compiler = compiler.report(report);
     }
     if let Some(data) = arguments.data {
         compiler = compiler.validate(arguments.samples.of(data), arguments.runtime, arguments.max_drop);

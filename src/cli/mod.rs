@@ -34,6 +34,8 @@ Examples:
   onnx-dcomp net.onnx -o small.onnx --lossless      every weight bit for bit
   onnx-dcomp net.onnx -o small.onnx --data samples --max-drop 0.5
                                                     write only what holds the bound
+  onnx-dcomp net.onnx -o small.onnx --report report.html
+                                                    and a page to look at
   onnx-dcomp validate net.onnx small.onnx --data samples
   onnx-dcomp decompress small.onnx -o plain.onnx
   onnx-dcomp inspect small.onnx

@@ -143,6 +143,7 @@ impl Compilation {
     }
 }
 
-fn is_large(row: &WeightRow) -> bool {
+/// Whether a weight has a line of its own.
+pub(super) fn is_large(row: &WeightRow) -> bool {
     row.bytes_before.unwrap_or(row.bytes_after).max(row.bytes_after) >= SMALL_BYTES
 }

@@ -5,13 +5,19 @@
 //! | [`weight`] | a weight before and after |
 //! | [`compilation`] | the tables after a compression |
 //! | [`validation`] | the tables after a validation |
+//! | [`document`] | what a report says beyond the tables, and its formats |
+//! | `histogram` | how the values of weights are spread |
+//! | `page` | a report as a page |
 //! | [`inspection`] | the table of a file |
 //! | [`listing`] | a model as text, for whoever debugs a pass |
 //! | [`style`] | tables, numbers and colours |
 
 pub mod compilation;
+pub mod document;
+mod histogram;
 pub mod inspection;
 mod listing;
+mod page;
 pub mod style;
 pub mod validation;
 pub mod weight;
@@ -21,12 +27,16 @@ use std::path::{Path, PathBuf};
 use onnx_dcomp_ir::Model;
 use serde::Serialize;
 
+pub use document::{Report, ReportFormat, Reproduction};
+pub use histogram::{Histogram, Point};
 pub use listing::listing;
 pub use weight::WeightRow;
 
+pub(crate) use histogram::histograms;
 pub(crate) use weight::WeightsBefore;
 
 use crate::PassRecord;
+use crate::budget::Search;
 use crate::fidelity::Fidelity;
 use crate::validation::ValidationReport;
 
@@ -59,6 +69,9 @@ pub struct Compilation {
     pub evidence: Option<String>,
     /// How far the outputs are from those of the input.
     pub fidelity: Option<Fidelity>,
+    /// What a budget search tried, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
     /// What was measured on samples, where there were any.
     pub validation: Option<ValidationReport>,
     /// What people should know.
@@ -110,6 +123,7 @@ impl Compilation {
             removed,
             evidence: None,
             fidelity: None,
+            search: None,
             validation: None,
             warnings: Vec::new(),
             dependencies: Vec::new(),

@@ -75,7 +75,7 @@ pub(crate) fn comparison_table(report: &ValidationReport, style: Style) -> Strin
 }
 
 /// The numbers that both sides have.
-fn numbers(run: &Run) -> Vec<(&'static str, Both)> {
+pub(super) fn numbers(run: &Run) -> Vec<(&'static str, Both)> {
     let mut numbers = Vec::new();
     if let Some(report) = &run.validation.classification {
         numbers.extend(report.top1_percent.map(|both| ("top-1", both)));
@@ -89,7 +89,7 @@ fn numbers(run: &Run) -> Vec<(&'static str, Both)> {
 }
 
 /// How alike the two sides are.
-fn likenesses(run: &Run) -> Vec<(String, String)> {
+pub(super) fn likenesses(run: &Run) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     if let Some(report) = &run.validation.classification {
         lines.push(("agreement".to_owned(), format!("{:.3} %", report.agreement_percent)));

@@ -117,6 +117,14 @@ impl DataFolder {
         self.splits.iter().map(|(name, _)| name.as_str()).collect()
     }
 
+    /// The names of the classes in the order of their numbers, where a `classes.txt` in the folder says them; else none.
+    ///
+    /// # Errors
+    /// [`EngineError::Read`].
+    pub fn class_names(&self) -> Result<Vec<String>, EngineError> {
+        Ok(files::class_names(&[&self.path])?.unwrap_or_default())
+    }
+
     /// The split that is used when none is asked for: the test side, or the only one.
     pub fn default_split(&self) -> Option<&str> {
         let named = TEST_SPLITS.iter().find_map(|wanted| self.splits.iter().find(|(name, _)| name == wanted));

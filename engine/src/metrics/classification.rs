@@ -15,12 +15,16 @@ pub struct Classification {
     top5: [u64; 2],
     /// For each class the samples that have it, and those that each side finds.
     recall: Vec<[u64; 3]>,
-    /// Rows are labels, columns predictions of the compressed form; only kept where it stays small.
-    confusion: Vec<u64>,
+    /// Of each side: rows are labels, columns predictions; only kept where they stay small.
+    confusion: [Vec<u64>; 2],
+    disagreements: Vec<Disagreement>,
 }
 
 /// The largest number of classes for which the confusion matrix is kept.
 const CONFUSION_CLASSES: usize = 100;
+
+/// The most samples of which the report says that the sides differ.
+const DISAGREEMENTS: usize = 12;
 
 /// What came out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -39,6 +43,23 @@ pub struct ClassificationReport {
     pub classes: Vec<ClassRecall>,
     /// Predictions of the compressed form (columns) for each label (rows), for up to 100 classes; else empty.
     pub confusion: Vec<Vec<u64>>,
+    /// The same of the original.
+    pub original_confusion: Vec<Vec<u64>>,
+    /// Samples of which the sides say different classes: at most 12, spread evenly over all such samples.
+    pub disagreements: Vec<Disagreement>,
+}
+
+/// A sample of which the sides say different classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Disagreement {
+    /// Its place among the samples, from 0.
+    pub sample: usize,
+    /// Its class, where that is known.
+    pub label: Option<usize>,
+    /// What the original says.
+    pub original: usize,
+    /// What the compressed form says.
+    pub compressed: usize,
 }
 
 /// How much of a class is found.
@@ -56,8 +77,17 @@ impl Classification {
     /// Nothing measured yet, for a model of `classes` outputs.
     pub fn new(classes: usize) -> Self {
         let confusion = if classes <= CONFUSION_CLASSES { vec![0; classes * classes] } else { Vec::new() };
-        let recall = vec![[0; 3]; classes];
-        Self { classes, samples: 0, labelled: 0, agreeing: 0, top1: [0; 2], top5: [0; 2], recall, confusion }
+        Self {
+            classes,
+            samples: 0,
+            labelled: 0,
+            agreeing: 0,
+            top1: [0; 2],
+            top5: [0; 2],
+            recall: vec![[0; 3]; classes],
+            confusion: [confusion.clone(), confusion],
+            disagreements: Vec::new(),
+        }
     }
 
     /// Adds one sample: the outputs of both sides, and the label if there is one.
@@ -65,8 +95,19 @@ impl Classification {
     /// A label that is no class counts as found by neither.
     pub fn add(&mut self, original: &[f32], compressed: &[f32], label: Option<usize>) {
         let predictions = [argmax(original), argmax(compressed)];
+        let [original_class, compressed_class] = predictions;
+        if original_class == compressed_class {
+            self.agreeing += 1;
+        } else {
+            let sample = self.samples as usize;
+            self.disagreements.push(Disagreement {
+                sample,
+                label,
+                original: original_class,
+                compressed: compressed_class,
+            });
+        }
         self.samples += 1;
-        self.agreeing += u64::from(predictions[0] == predictions[1]);
         let Some(label) = label else { return };
         self.labelled += 1;
         for (side, outputs) in [original, compressed].into_iter().enumerate() {
@@ -75,13 +116,13 @@ impl Classification {
             self.top5[side] += u64::from(rank(outputs, label).is_some_and(|rank| rank < 5));
             if let Some(counts) = self.recall.get_mut(label) {
                 counts[1 + side] += u64::from(found);
+                if let Some(cell) = self.confusion[side].get_mut(label * self.classes + predictions[side]) {
+                    *cell += 1;
+                }
             }
         }
         if let Some(counts) = self.recall.get_mut(label) {
             counts[0] += 1;
-            if let Some(cell) = self.confusion.get_mut(label * self.classes + predictions[1]) {
-                *cell += 1;
-            }
         }
     }
 
@@ -98,6 +139,12 @@ impl Classification {
             recall_percent: Both { original: percent(counts[1], counts[0]), compressed: percent(counts[2], counts[0]) },
         });
         let labelled = self.labelled > 0;
+        let confusion = |side: usize| match labelled {
+            true => self.confusion[side].chunks(self.classes.max(1)).map(<[u64]>::to_vec).collect(),
+            false => Vec::new(),
+        };
+        let shown = self.disagreements.len().min(DISAGREEMENTS);
+        let spread = (0..shown).filter_map(|place| self.disagreements.get(place * self.disagreements.len() / shown));
         ClassificationReport {
             samples: self.samples,
             labelled: self.labelled,
@@ -105,11 +152,9 @@ impl Classification {
             top1_percent: labelled.then(|| both(self.top1)),
             top5_percent: (labelled && self.classes > 5).then(|| both(self.top5)),
             classes: classes.collect(),
-            confusion: if labelled {
-                self.confusion.chunks(self.classes.max(1)).map(<[u64]>::to_vec).collect()
-            } else {
-                Vec::new()
-            },
+            confusion: confusion(1),
+            original_confusion: confusion(0),
+            disagreements: spread.copied().collect(),
         }
     }
 }

@@ -58,6 +58,8 @@ pub struct Segmentation {
     labelled: u64,
     pixels: u64,
     agreeing: u64,
+    /// Of each sample, pixels of which both sides say the same class, in percent.
+    agreements: Vec<f64>,
     sides: [Counts; 2],
     present: Vec<u64>,
 }
@@ -86,6 +88,17 @@ pub struct SegmentationReport {
     pub pixel_accuracy_percent: Option<Both>,
     /// Each class that occurs among the labels.
     pub classes: Vec<ClassIou>,
+    /// The samples of least, median and most agreement between the sides, without repeats.
+    pub typical: Vec<SampleAgreement>,
+}
+
+/// How far the sides agree on one sample.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SampleAgreement {
+    /// Its place among the samples, from 0.
+    pub sample: usize,
+    /// Pixels of which both sides say the same class, in percent.
+    pub agreement_percent: f64,
 }
 
 /// How well a class is found.
@@ -110,6 +123,7 @@ impl Segmentation {
             labelled: 0,
             pixels: 0,
             agreeing: 0,
+            agreements: Vec::new(),
             sides: [counts.clone(), counts],
             present: vec![0; classes],
         }
@@ -126,6 +140,7 @@ impl Segmentation {
         self.pixels += original.classes.len() as u64;
         let agreeing = original.classes.iter().zip(&compressed.classes).filter(|(a, b)| a == b).count();
         self.agreeing += agreeing as u64;
+        self.agreements.push(percent(agreeing as u64, original.classes.len() as u64));
         let Some(labels) = labels else { return Ok(()) };
         self.labelled += 1;
         let counted = |label: u8| self.ignore != Some(usize::from(label));
@@ -174,6 +189,17 @@ impl Segmentation {
                 .then(|| Both { original: mean(|both| both.original), compressed: mean(|both| both.compressed) }),
             pixel_accuracy_percent: any.then(|| Both { original: accuracy(0), compressed: accuracy(1) }),
             classes,
+            typical: self.typical(),
         }
+    }
+
+    fn typical(&self) -> Vec<SampleAgreement> {
+        let samples = self.agreements.iter().enumerate();
+        let mut samples: Vec<SampleAgreement> =
+            samples.map(|(sample, &agreement_percent)| SampleAgreement { sample, agreement_percent }).collect();
+        samples.sort_by(|a, b| a.agreement_percent.total_cmp(&b.agreement_percent).then(a.sample.cmp(&b.sample)));
+        let mut places = vec![0, samples.len() / 2, samples.len().saturating_sub(1)];
+        places.dedup();
+        places.into_iter().filter_map(|place| samples.get(place).copied()).collect()
     }
 }

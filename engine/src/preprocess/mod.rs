@@ -24,6 +24,7 @@
 
 mod options;
 mod resize;
+mod undo;
 
 pub use options::{InputOptions, OutputOptions, PreprocessOptions};
 pub use resize::resize;
