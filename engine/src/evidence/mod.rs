@@ -80,10 +80,16 @@ pub fn gather(
     let (samples, few) = (inputs.samples_within(MOMENT_ELEMENTS, options.samples), {
         inputs.samples_within(SENSITIVITY_ELEMENTS, 32).max(2)
     });
+    let mut batches = match inputs.draw(samples.max(few), &mut random) {
+        Ok(batches) => batches,
+        Err(error) => return without(error.to_string()),
+    };
     // Where sizes were assumed that the network does not take, its full size is the next to try.
-    let mut batches = inputs.draw(samples.max(few), &mut random)?;
     if probe.run(&batches[0]).is_err() && inputs.use_full_size() {
-        batches = inputs.draw(inputs.samples_within(MOMENT_ELEMENTS, options.samples).max(2), &mut random)?;
+        batches = match inputs.draw(inputs.samples_within(MOMENT_ELEMENTS, options.samples).max(2), &mut random) {
+            Ok(batches) => batches,
+            Err(error) => return without(error.to_string()),
+        };
     }
     let total = batches.len() + layers.len();
     let mut moments: Vec<moments::Accumulator> = layers.iter().map(moments::Accumulator::new).collect();
@@ -108,7 +114,8 @@ pub fn gather(
         Ok(measured) => measured,
         Err(error) => return without(format!("perturbed copies of the model do not run: {error}")),
     };
-    let samples: usize = batches.iter().map(|batch| batch.first().map_or(0, |input| input.shape()[0])).sum();
+    let rows = |batch: &Vec<Tensor>| batch.iter().find_map(|input| input.shape().first().copied()).unwrap_or(1);
+    let samples: usize = batches.iter().map(rows).sum();
     let mut evidence = Evidence { source: inputs.describe(samples, runtime.name()), ..Evidence::default() };
     for ((layer, accumulator), sensitivity) in layers.iter().zip(moments).zip(measured) {
         let moment = accumulator.finish();
