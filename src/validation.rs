@@ -262,7 +262,12 @@ impl Validator {
             &mut |done, _| watch.advance(done as u64),
         );
         watch.end();
-        let validation = validation?;
+        let validation = validation.map_err(|error| match error {
+            EngineError::ModelsDiffer(how) => {
+                EngineError::ModelsDiffer(format!("{} and {}: {how}", original.name, compressed.name))
+            }
+            error => error,
+        })?;
         Ok((Run { runtime: kind.name().to_owned(), drop: validation.drop(), validation }, session))
     }
 
