@@ -234,3 +234,17 @@ fn the_dense_target_is_plain_onnx_with_the_compressed_values() {
     };
     assert!(values(&dense) == values(&plain), "the dense target holds other values than the packed one");
 }
+
+#[test]
+fn a_weight_that_a_rule_skips_is_listed_with_that_reason() {
+    let folder = folder();
+    let (recipe, output) = (folder.path().join("recipe.toml"), folder.path().join("out.onnx"));
+    let text = "pipeline = \"prune, pack\"\n[[rule]]\nmatch = \"fc1.weight\"\nskip = true\n";
+    std::fs::write(&recipe, text).unwrap();
+    let (input, output) = (fixture("lenet5.onnx").display().to_string(), output.display().to_string());
+    let report = json_of(&[&input, "-o", &output, "--recipe", &recipe.display().to_string()]);
+    let weights = report["weights"].as_array().unwrap();
+    let reason = |name: &str| weights.iter().find(|weight| weight["name"] == name).unwrap()["left_alone"].as_str();
+    assert_eq!(reason("fc1.weight"), Some("skipped by a rule of the recipe"));
+    assert_eq!(reason("fc2.weight"), None);
+}
