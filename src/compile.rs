@@ -10,7 +10,7 @@ use onnx_dcomp_proto::StringStringEntryProto;
 
 use crate::fidelity::Fidelity;
 use crate::observe::{Observing, PrintAfter, Verify};
-use crate::output::Staged;
+use crate::output::{Staged, is_same_file};
 use crate::plan::{Choices, Resolved};
 use crate::report::{Compilation, Outcome, WeightsBefore};
 use crate::validation::{Comparison, Samples, Validator};
@@ -92,7 +92,7 @@ impl Compiler {
         self
     }
 
-    /// The entropy coder, where the plan does not name one. Default: that of the pass, the smallest.
+    /// The entropy coder, where the plan does not name one. Default: the pass `pack` chooses, for size first.
     #[must_use]
     pub fn coder(mut self, coder: Coder) -> Self {
         self.choices.coder = Some(coder);
@@ -166,6 +166,7 @@ impl Compiler {
 
     fn compile(&self, watch: &dyn Watch) -> Result<Compilation, Error> {
         let plan = self.plan.resolve(self.choices)?;
+        self.check_depfile()?;
         let staged = self.output.as_deref().map(Staged::beside).transpose()?;
         let depfile = self.depfile.as_deref().map(Staged::beside).transpose()?;
         watch.begin("reading", None);
@@ -179,7 +180,7 @@ impl Compiler {
 
         let preprocess = self.preprocess()?;
         let (passes, evidence) = if decompress::is_packed(&model) {
-            self.check_packed()?;
+            self.check_packed(&model)?;
             (Vec::new(), None)
         } else {
             self.run_passes(&plan, &mut model, &preprocess, watch)?
@@ -286,10 +287,24 @@ impl Compiler {
         Ok((records, split.map(|_| known.source)))
     }
 
-    /// A packed model stays as it is; whoever wants it plain must say so with the right command.
-    fn check_packed(&self) -> Result<(), Error> {
+    /// The rule may replace neither model.
+    fn check_depfile(&self) -> Result<(), Error> {
+        let Some(depfile) = &self.depfile else { return Ok(()) };
+        let models = [Some(&self.input), self.output.as_ref()];
+        match models.into_iter().flatten().find(|model| is_same_file(depfile, model)) {
+            Some(model) => {
+                let (depfile, model) = (depfile.display(), model.display());
+                Err(Error::Usage(format!("the rule {depfile} would replace the model {model}; give it another name")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A packed model stays as it is, if its payloads are sound; whoever wants it plain must say so with the right
+    /// command.
+    fn check_packed(&self, model: &Model) -> Result<(), Error> {
         match self.choices.target {
-            Target::Packed => Ok(()),
+            Target::Packed => decompress::check_payloads(model),
             Target::Dense => {
                 Err(Error::Usage(format!("{} is packed already: use `onnx-dcomp decompress`", self.file())))
             }

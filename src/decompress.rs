@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use onnx_dcomp_codec::Limits;
+use onnx_dcomp_codec::{DecodeError, Limits};
 use onnx_dcomp_forms::DType;
 use onnx_dcomp_ir::graph::{self, COMPRESSED_DOMAIN, is_constant};
 use onnx_dcomp_ir::{Constant, ConstantData, Model};
@@ -159,15 +159,9 @@ fn constant_node(mut tensor: TensorProto) -> NodeProto {
 }
 
 fn decode_node(model: &Model, node: &NodeProto, payload: &[u8]) -> Result<Vec<TensorProto>, Error> {
-    let decoded = onnx_dcomp_codec::decode(payload, &Limits::default()).map_err(|source| Error::Payload {
-        file: model.source().name().to_owned(),
-        node: node_label(node).to_owned(),
-        source,
-    })?;
-    if decoded.len() != node.output.len() {
-        let reason = format!("its payload holds {} weights, it has {} outputs", decoded.len(), node.output.len());
-        return Err(packed(model, node, reason));
-    }
+    let broken = |source| broken_payload(model, node, source);
+    let decoded = onnx_dcomp_codec::decode(payload, &Limits::default()).map_err(broken)?;
+    check_outputs(model, node, decoded.len())?;
     let named = decoded.into_iter().zip(&node.output).filter(|(_, name)| !name.is_empty());
     Ok(named
         .map(|(weight, name)| {
@@ -248,6 +242,31 @@ pub(crate) fn for_each_payload(model: &Model, visit: &mut VisitPayload<'_>) -> R
     }
     walk(model, &model.graph().initializer, &model.graph().node, visit)?;
     model.proto.functions.iter().try_for_each(|function| walk(model, &[], &function.node, visit))
+}
+
+/// Whether every payload is whole: its checksum, its records, and nodes that make sense.
+///
+/// # Errors
+/// [`Error::Payload`] and [`Error::Packed`], which name the node.
+pub(crate) fn check_payloads(model: &Model) -> Result<(), Error> {
+    for_each_payload(model, &mut |node, payload| {
+        let broken = |source| broken_payload(model, node, source);
+        let held = onnx_dcomp_codec::inspect(payload).map_err(broken)?.len();
+        check_outputs(model, node, held)
+    })
+}
+
+/// The error of a payload that cannot be decoded.
+pub(crate) fn broken_payload(model: &Model, node: &NodeProto, source: DecodeError) -> Error {
+    Error::Payload { file: model.source().name().to_owned(), node: node_label(node).to_owned(), source }
+}
+
+/// A node has one output for each of the weights in its payload.
+fn check_outputs(model: &Model, node: &NodeProto, weights: usize) -> Result<(), Error> {
+    if weights == node.output.len() {
+        return Ok(());
+    }
+    Err(packed(model, node, format!("its payload holds {weights} weights, it has {} outputs", node.output.len())))
 }
 
 /// What messages call `node`.
