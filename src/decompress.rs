@@ -67,7 +67,14 @@ pub struct Unpacked {
     pub payloads: usize,
     /// Weights that they held.
     pub weights: usize,
+    /// Bytes that these take as plain tensors.
+    pub weight_bytes: u64,
 }
+
+/// What all payloads of a model may hold together: this, and so many times the model's own size. Nodes may share a
+/// payload, so that what each may hold bounds nothing.
+const LARGEST_WEIGHTS_BYTES: u64 = 16 << 30;
+const LARGEST_RATIO: u64 = 1 << 10;
 
 /// Whether `model` holds a node of ours.
 pub fn is_packed(model: &Model) -> bool {
@@ -128,8 +135,12 @@ fn unpack_graph(model: &Model, graph: &mut GraphProto, unpacked: &mut Unpacked) 
             continue;
         }
         let payload = payload_of(model, &graph.initializer, &nodes, &node)?;
-        let weights = decode_node(model, &node, &payload.bytes)?;
+        let most = LARGEST_WEIGHTS_BYTES.max(model.source().total_bytes().saturating_mul(LARGEST_RATIO));
+        let limits = Limits { max_decoded_bytes: most.saturating_sub(unpacked.weight_bytes) };
+        let weights = decode_node(model, &node, &payload.bytes, &limits)?;
         unpacked.payloads += 1;
+        unpacked.weight_bytes +=
+            weights.iter().flat_map(|weight| &weight.raw_data).map(|raw| raw.len() as u64).sum::<u64>();
         unpacked.weights += weights.len();
         match payload.holder {
             Holder::Initializer => graph.initializer.extend(weights),
@@ -158,9 +169,9 @@ fn constant_node(mut tensor: TensorProto) -> NodeProto {
     NodeProto { op_type: Some("Constant".to_owned()), output, attribute: vec![value], ..NodeProto::default() }
 }
 
-fn decode_node(model: &Model, node: &NodeProto, payload: &[u8]) -> Result<Vec<TensorProto>, Error> {
+fn decode_node(model: &Model, node: &NodeProto, payload: &[u8], limits: &Limits) -> Result<Vec<TensorProto>, Error> {
     let broken = |source| broken_payload(model, node, source);
-    let decoded = onnx_dcomp_codec::decode(payload, &Limits::default()).map_err(broken)?;
+    let decoded = onnx_dcomp_codec::decode(payload, limits).map_err(broken)?;
     check_outputs(model, node, decoded.len())?;
     let named = decoded.into_iter().zip(&node.output).filter(|(_, name)| !name.is_empty());
     Ok(named
