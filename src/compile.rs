@@ -174,6 +174,7 @@ impl Compiler {
         watch.end();
         let mut model = model?;
         self.verify_model(&model)?;
+        self.check_external_data(&model)?;
         let original = model.clone();
         let mut warnings = self.warnings(&model);
         let before = WeightsBefore::of(&model);
@@ -207,6 +208,9 @@ impl Compiler {
         made.fidelity = Some(fidelity);
         made.dependencies = self.dependencies(&original, &plan);
         if let Some(staged) = staged {
+            if outcome == Outcome::Unchanged && !self.finds_external_data(&original) {
+                warnings.push(format!("the output holds the external data of {} itself", self.input.display()));
+            }
             self.write(&staged, written, &mut made, watch)?;
             self.commit(staged, depfile, &mut made)?;
         } else if self.check.is_some() {
@@ -221,9 +225,9 @@ impl Compiler {
     fn write(&self, staged: &Staged, model: &Model, made: &mut Compilation, watch: &dyn Watch) -> Result<(), Error> {
         watch.begin("writing", None);
         let source = model.source();
-        let is_verbatim = made.outcome == Outcome::Unchanged && source.external_files().next().is_none();
+        let is_verbatim = made.outcome == Outcome::Unchanged && self.finds_external_data(model);
         let saved = if is_verbatim {
-            staged.save_bytes(source.bytes())
+            staged.save_bytes(source.bytes()).map(|_| source.total_bytes())
         } else {
             staged.save(model).map(|files| files.total_bytes())
         };
@@ -232,7 +236,9 @@ impl Compiler {
         if let Some(check) = &self.check {
             let mut samples = check.samples.clone();
             samples.preprocess = self.preprocess_file();
-            let report = Validator::new(&self.input, staged.path(), samples)
+            // What is the same byte for byte finds its external data only in its own place.
+            let written = if is_verbatim { &self.input } else { staged.path() };
+            let report = Validator::new(&self.input, written, samples)
                 .runtimes(check.runtimes.clone())
                 .first_runtime_only(check.runtimes.is_empty())
                 .compare_runtimes(Comparison::Never)
@@ -242,6 +248,29 @@ impl Compiler {
             made.validation = Some(report);
         }
         Ok(())
+    }
+
+    /// Whether `model`, written as it is to the output's place, finds its external data there.
+    fn finds_external_data(&self, model: &Model) -> bool {
+        let folder = |path: &Path| path.parent().map(|folder| folder.join("any"));
+        let is_beside = || match (folder(&self.input), self.output.as_deref().and_then(folder)) {
+            (Some(input), Some(output)) => is_same_file(&input, &output),
+            _ => false,
+        };
+        model.source().external_files().next().is_none() || is_beside()
+    }
+
+    /// External data is part of the input, which is never touched.
+    fn check_external_data(&self, model: &Model) -> Result<(), Error> {
+        let Some(output) = &self.output else { return Ok(()) };
+        match model.source().external_files().find(|file| is_same_file(file, output)) {
+            Some(_) => Err(Error::Usage(format!(
+                "{} holds external data of {}; give the output another name",
+                output.display(),
+                self.file()
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Puts what was written into its place.
