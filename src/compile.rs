@@ -14,7 +14,7 @@ use onnx_dcomp_proto::StringStringEntryProto;
 use self::reporting::{Details, StagedReport};
 use crate::fidelity::Fidelity;
 use crate::observe::{Observing, PrintAfter, Verify};
-use crate::output::Staged;
+use crate::output::{Staged, is_same_file};
 use crate::plan::{Choices, Resolved};
 use crate::report::{Compilation, Outcome, WeightsBefore};
 use crate::validation::{Comparison, Samples, Validator};
@@ -98,7 +98,7 @@ impl Compiler {
         self
     }
 
-    /// The entropy coder, where the plan does not name one. Default: that of the pass, the smallest.
+    /// The entropy coder, where the plan does not name one. Default: the pass `pack` chooses, for size first.
     #[must_use]
     pub fn coder(mut self, coder: Coder) -> Self {
         self.choices.coder = Some(coder);
@@ -172,6 +172,7 @@ impl Compiler {
 
     fn compile(&self, watch: &dyn Watch) -> Result<Compilation, Error> {
         let plan = self.plan.resolve(self.choices)?;
+        self.check_depfile()?;
         let staged = self.output.as_deref().map(Staged::beside).transpose()?;
         let depfile = self.depfile.as_deref().map(Staged::beside).transpose()?;
         let report = self.stage_report()?;
@@ -180,13 +181,14 @@ impl Compiler {
         watch.end();
         let mut model = model?;
         self.verify_model(&model)?;
+        self.check_external_data(&model)?;
         let original = model.clone();
         let mut warnings = self.warnings(&model);
         let before = WeightsBefore::of(&model);
 
         let preprocess = self.preprocess()?;
         let (passes, evidence) = if decompress::is_packed(&model) {
-            self.check_packed()?;
+            self.check_packed(&model)?;
             (Vec::new(), None)
         } else {
             self.run_passes(&plan, &mut model, &preprocess, watch)?
@@ -212,6 +214,9 @@ impl Compiler {
         (made.pipeline, made.passes, made.evidence) = (plan.text.to_string(), passes, evidence);
         made.fidelity = Some(fidelity);
         made.dependencies = self.dependencies(&original, &plan);
+        if staged.is_some() && outcome == Outcome::Unchanged && !self.finds_external_data(&original) {
+            warnings.push(format!("the output holds the external data of {} itself", self.input.display()));
+        }
         if staged.is_none() && self.check.is_some() {
             warnings.push("nothing was validated: nothing is written".to_owned());
         }
@@ -258,9 +263,9 @@ impl Compiler {
     fn write(&self, staged: &Staged, model: &Model, made: &mut Compilation, watch: &dyn Watch) -> Result<(), Error> {
         watch.begin("writing", None);
         let source = model.source();
-        let is_verbatim = made.outcome == Outcome::Unchanged && source.external_files().next().is_none();
+        let is_verbatim = made.outcome == Outcome::Unchanged && self.finds_external_data(model);
         let saved = if is_verbatim {
-            staged.save_bytes(source.bytes())
+            staged.save_bytes(source.bytes()).map(|_| source.total_bytes())
         } else {
             staged.save(model).map(|files| files.total_bytes())
         };
@@ -269,7 +274,9 @@ impl Compiler {
         if let Some(check) = &self.check {
             let mut samples = check.samples.clone();
             samples.preprocess = self.preprocess_file();
-            let mut report = Validator::new(&self.input, staged.path(), samples)
+            // What is the same byte for byte finds its external data only in its own place.
+            let written = if is_verbatim { &self.input } else { staged.path() };
+            let mut report = Validator::new(&self.input, written, samples)
                 .runtimes(check.runtimes.clone())
                 .first_runtime_only(check.runtimes.is_empty())
                 .compare_runtimes(Comparison::Never)
@@ -284,6 +291,29 @@ impl Compiler {
             verdict?;
         }
         Ok(())
+    }
+
+    /// Whether `model`, written as it is to the output's place, finds its external data there.
+    fn finds_external_data(&self, model: &Model) -> bool {
+        let folder = |path: &Path| path.parent().map(|folder| folder.join("any"));
+        let is_beside = || match (folder(&self.input), self.output.as_deref().and_then(folder)) {
+            (Some(input), Some(output)) => is_same_file(&input, &output),
+            _ => false,
+        };
+        model.source().external_files().next().is_none() || is_beside()
+    }
+
+    /// External data is part of the input, which is never touched.
+    fn check_external_data(&self, model: &Model) -> Result<(), Error> {
+        let Some(output) = &self.output else { return Ok(()) };
+        match model.source().external_files().find(|file| is_same_file(file, output)) {
+            Some(_) => Err(Error::Usage(format!(
+                "{} holds external data of {}; give the output another name",
+                output.display(),
+                self.file()
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Puts what was written into its place.
@@ -325,10 +355,24 @@ impl Compiler {
         Ok((records, split.map(|_| known.source)))
     }
 
-    /// A packed model stays as it is; whoever wants it plain must say so with the right command.
-    fn check_packed(&self) -> Result<(), Error> {
+    /// The rule may replace neither model.
+    fn check_depfile(&self) -> Result<(), Error> {
+        let Some(depfile) = &self.depfile else { return Ok(()) };
+        let models = [Some(&self.input), self.output.as_ref()];
+        match models.into_iter().flatten().find(|model| is_same_file(depfile, model)) {
+            Some(model) => {
+                let (depfile, model) = (depfile.display(), model.display());
+                Err(Error::Usage(format!("the rule {depfile} would replace the model {model}; give it another name")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A packed model stays as it is, if its payloads are sound; whoever wants it plain must say so with the right
+    /// command.
+    fn check_packed(&self, model: &Model) -> Result<(), Error> {
         match self.choices.target {
-            Target::Packed => Ok(()),
+            Target::Packed => decompress::check_payloads(model),
             Target::Dense => {
                 Err(Error::Usage(format!("{} is packed already: use `onnx-dcomp decompress`", self.file())))
             }

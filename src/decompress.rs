@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use onnx_dcomp_codec::Limits;
+use onnx_dcomp_codec::{DecodeError, Limits};
 use onnx_dcomp_forms::DType;
 use onnx_dcomp_ir::graph::{self, COMPRESSED_DOMAIN, is_constant};
 use onnx_dcomp_ir::{Constant, ConstantData, Model};
@@ -67,7 +67,14 @@ pub struct Unpacked {
     pub payloads: usize,
     /// Weights that they held.
     pub weights: usize,
+    /// Bytes that these take as plain tensors.
+    pub weight_bytes: u64,
 }
+
+/// What all payloads of a model may hold together: this, and so many times the model's own size. Nodes may share a
+/// payload, so that what each may hold bounds nothing.
+const LARGEST_WEIGHTS_BYTES: u64 = 16 << 30;
+const LARGEST_RATIO: u64 = 1 << 10;
 
 /// Whether `model` holds a node of ours.
 pub fn is_packed(model: &Model) -> bool {
@@ -128,8 +135,12 @@ fn unpack_graph(model: &Model, graph: &mut GraphProto, unpacked: &mut Unpacked) 
             continue;
         }
         let payload = payload_of(model, &graph.initializer, &nodes, &node)?;
-        let weights = decode_node(model, &node, &payload.bytes)?;
+        let most = LARGEST_WEIGHTS_BYTES.max(model.source().total_bytes().saturating_mul(LARGEST_RATIO));
+        let limits = Limits { max_decoded_bytes: most.saturating_sub(unpacked.weight_bytes) };
+        let weights = decode_node(model, &node, &payload.bytes, &limits)?;
         unpacked.payloads += 1;
+        unpacked.weight_bytes +=
+            weights.iter().flat_map(|weight| &weight.raw_data).map(|raw| raw.len() as u64).sum::<u64>();
         unpacked.weights += weights.len();
         match payload.holder {
             Holder::Initializer => graph.initializer.extend(weights),
@@ -158,16 +169,10 @@ fn constant_node(mut tensor: TensorProto) -> NodeProto {
     NodeProto { op_type: Some("Constant".to_owned()), output, attribute: vec![value], ..NodeProto::default() }
 }
 
-fn decode_node(model: &Model, node: &NodeProto, payload: &[u8]) -> Result<Vec<TensorProto>, Error> {
-    let decoded = onnx_dcomp_codec::decode(payload, &Limits::default()).map_err(|source| Error::Payload {
-        file: model.source().name().to_owned(),
-        node: node_label(node).to_owned(),
-        source,
-    })?;
-    if decoded.len() != node.output.len() {
-        let reason = format!("its payload holds {} weights, it has {} outputs", decoded.len(), node.output.len());
-        return Err(packed(model, node, reason));
-    }
+fn decode_node(model: &Model, node: &NodeProto, payload: &[u8], limits: &Limits) -> Result<Vec<TensorProto>, Error> {
+    let broken = |source| broken_payload(model, node, source);
+    let decoded = onnx_dcomp_codec::decode(payload, limits).map_err(broken)?;
+    check_outputs(model, node, decoded.len())?;
     let named = decoded.into_iter().zip(&node.output).filter(|(_, name)| !name.is_empty());
     Ok(named
         .map(|(weight, name)| {
@@ -248,6 +253,31 @@ pub(crate) fn for_each_payload(model: &Model, visit: &mut VisitPayload<'_>) -> R
     }
     walk(model, &model.graph().initializer, &model.graph().node, visit)?;
     model.proto.functions.iter().try_for_each(|function| walk(model, &[], &function.node, visit))
+}
+
+/// Whether every payload is whole: its checksum, its records, and nodes that make sense.
+///
+/// # Errors
+/// [`Error::Payload`] and [`Error::Packed`], which name the node.
+pub(crate) fn check_payloads(model: &Model) -> Result<(), Error> {
+    for_each_payload(model, &mut |node, payload| {
+        let broken = |source| broken_payload(model, node, source);
+        let held = onnx_dcomp_codec::inspect(payload).map_err(broken)?.len();
+        check_outputs(model, node, held)
+    })
+}
+
+/// The error of a payload that cannot be decoded.
+pub(crate) fn broken_payload(model: &Model, node: &NodeProto, source: DecodeError) -> Error {
+    Error::Payload { file: model.source().name().to_owned(), node: node_label(node).to_owned(), source }
+}
+
+/// A node has one output for each of the weights in its payload.
+fn check_outputs(model: &Model, node: &NodeProto, weights: usize) -> Result<(), Error> {
+    if weights == node.output.len() {
+        return Ok(());
+    }
+    Err(packed(model, node, format!("its payload holds {weights} weights, it has {} outputs", node.output.len())))
 }
 
 /// What messages call `node`.

@@ -64,7 +64,12 @@ pub(crate) fn measure(
                 watch.end();
                 return found;
             }
-            Err(error) => reasons.push(error.to_string()),
+            Err(error) => {
+                let reason = error.to_string();
+                if !reasons.contains(&reason) {
+                    reasons.push(reason);
+                }
+            }
         }
     }
     watch.end();

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::compile::METADATA_KEY;
-use crate::decompress::{for_each_payload, node_label, unpack};
+use crate::decompress::{broken_payload, for_each_payload, unpack};
 
 /// What is in a file.
 #[derive(Debug, Clone, Serialize)]
@@ -109,11 +109,7 @@ struct PackedWeight {
 fn packed_weights(model: &Model) -> Result<HashMap<String, PackedWeight>, Error> {
     let mut packed = HashMap::new();
     for_each_payload(model, &mut |node, payload| {
-        let broken = |source| Error::Payload {
-            file: model.source().name().to_owned(),
-            node: node_label(node).to_owned(),
-            source,
-        };
+        let broken = |source| broken_payload(model, node, source);
         let records = onnx_dcomp_codec::inspect(payload).map_err(broken)?;
         let forms = onnx_dcomp_codec::decode_forms(payload, &Limits::default()).map_err(broken)?;
         let is_shared = |stream: &Stream| matches!(stream, Stream::Shared(_));

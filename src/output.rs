@@ -20,7 +20,8 @@ fn folders() -> MutexGuard<'static, Vec<PathBuf>> {
     FOLDERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes what is being made and ends the program with `exit_code` when the user stops it.
+/// Removes what is being made and ends the program with `exit_code` when it is told to stop: by Ctrl-C, by the system's
+/// request to terminate, or because the terminal goes away.
 ///
 /// A file that is just being renamed into its place is renamed first.
 ///
@@ -37,10 +38,14 @@ pub fn clean_up_on_interrupt(exit_code: u8) -> Result<(), ctrlc::Error> {
     })
 }
 
-/// Whether both paths lead to the same file, as far as can be told without either being there.
-pub(crate) fn is_same_place(a: &Path, b: &Path) -> bool {
-    let absolute = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
-    matches!((absolute(a), absolute(b)), (Ok(a), Ok(b)) if a == b)
+/// Whether two paths name one file, or would name one once it is written.
+pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
+    let place = |path: &Path| {
+        let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(parent.canonicalize().ok()?.join(path.file_name()?))
+    };
+    let real = |path: &Path| path.canonicalize().ok().or_else(|| place(path));
+    real(a).is_some_and(|a| real(b) == Some(a))
 }
 
 /// A model that is being made, in a folder beside its place.
@@ -66,9 +71,14 @@ impl Staged {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
+        if !parent.is_dir() {
+            return Err(cannot(io::Error::other(format!("there is no folder {}; make it first", parent.display()))));
+        }
         let mut folders = folders();
+        let folder = tempfile::Builder::new().prefix(".onnx-dcomp-").suffix(".part").tempdir_in(parent);
+        // The name of the temporary folder helps nobody.
         let folder =
-            tempfile::Builder::new().prefix(".onnx-dcomp-").suffix(".part").tempdir_in(parent).map_err(cannot)?;
+            folder.map_err(|error| cannot(error.raw_os_error().map_or(error, io::Error::from_raw_os_error)))?;
         folders.push(folder.path().to_owned());
         Ok(Self { staged: folder.path().join(name), target: target.to_owned(), folder })
     }

@@ -124,12 +124,12 @@ impl Resolved {
         self.text.steps.iter().position(|step| READS_EVIDENCE.contains(&step.name.as_str()))
     }
 
-    /// The pipeline of the steps in `range`, with what the recipe says of the weights of `model`.
-    pub(crate) fn rules(&self, model: &Model) -> Result<Rules, Error> {
-        match &self.recipe {
-            None => Ok(Rules::new()),
-            Some((file, text, recipe)) => recipe.rules(model).map_err(|error| Error::recipe(file.clone(), text, error)),
-        }
+    /// What the recipe says of the weights of `model`; those that it keeps from every pass are marked.
+    pub(crate) fn rules(&self, model: &mut Model) -> Result<Rules, Error> {
+        let Some((file, text, recipe)) = &self.recipe else { return Ok(Rules::new()) };
+        let rules = recipe.rules(model).map_err(|error| Error::recipe(file.clone(), text, error))?;
+        recipe.mark_skipped(model);
+        Ok(rules)
     }
 
     /// The pipeline of some of the steps.

@@ -283,7 +283,12 @@ impl Validator {
             &mut |done, _| watch.advance(done as u64),
         );
         watch.end();
-        let validation = validation?;
+        let validation = validation.map_err(|error| match error {
+            EngineError::ModelsDiffer(how) => {
+                EngineError::ModelsDiffer(format!("{} and {}: {how}", original.name, compressed.name))
+            }
+            error => error,
+        })?;
         let illustration = match self.illustrated {
             true => Some(Illustration {
                 class_names: DataFolder::open(&self.data.path, &preprocess)?.class_names()?,

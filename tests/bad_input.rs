@@ -75,7 +75,8 @@ fn with_payload(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 fn payload_refused(bytes: &[u8], words: &[&str]) {
     let folder = folder();
     write(folder.path(), "packed.onnx", bytes);
-    for command in [vec!["decompress", "-o", "plain.onnx"], vec!["inspect"]] {
+    // Compressing leaves a packed model as it is, but not a broken one.
+    for command in [vec!["decompress", "-o", "plain.onnx"], vec!["inspect"], vec!["-o", "out.onnx"]] {
         let done = program().current_dir(folder.path()).args(command).arg("packed.onnx").assert().code(1);
         let message = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
         for word in words.iter().chain(&["packed.onnx", "node"]) {
@@ -119,6 +120,32 @@ fn a_payload_that_declares_a_huge_shape() {
         seal(payload);
     });
     payload_refused(&bytes, &["payload"]);
+}
+
+/// The fixture `name`, changed.
+fn changed(name: &str, change: impl FnOnce(&mut ModelProto)) -> Vec<u8> {
+    let mut model = ModelProto::decode(std::fs::read(fixture(name)).unwrap().as_slice()).unwrap();
+    change(&mut model);
+    model.encode_to_vec()
+}
+
+#[test]
+fn an_input_that_no_memory_holds_is_not_drawn() {
+    use onnx_dcomp_proto::{tensor_shape_proto::dimension, type_proto};
+    let folder = folder();
+    let huge = changed("lenet300.onnx", |model| {
+        let input = &mut model.graph.as_mut().unwrap().input[0];
+        let Some(type_proto::Value::TensorType(tensor)) = &mut input.r#type.as_mut().unwrap().value else {
+            panic!("it is a tensor")
+        };
+        let first = &mut tensor.shape.as_mut().unwrap().dim[0];
+        first.value = Some(dimension::Value::DimValue(1 << 40));
+    });
+    write(folder.path(), "net.onnx", &huge);
+    let done = program().current_dir(folder.path()).args(["net.onnx", "-o", "out.onnx"]).assert().success();
+    let text = String::from_utf8_lossy(&done.get_output().stdout).into_owned();
+    assert!(text.contains("the weights alone") && text.contains("elements at once"), "{text}");
+    assert_eq!(names_in(folder.path()), ["net.onnx", "out.onnx"]);
 }
 
 /// Gives `payload` the checksum that its bytes ask for.
@@ -185,6 +212,7 @@ fn outputs_that_cannot_be_written() {
         let done = program().current_dir(folder.path()).args(["net.onnx", "-o", output]).assert().code(1);
         let message = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
         assert!(message.contains("Cannot write") && message.contains(output), "{message}");
+        assert!(!message.contains(".part"), "{message}");
         assert_eq!(names_in(folder.path()), before);
     }
     assert!(names_in(&folder.path().join("taken")).is_empty());
@@ -214,21 +242,54 @@ fn a_disk_that_takes_no_more() {
 #[test]
 fn an_interrupt_leaves_nothing() {
     use std::process::{Command, Stdio};
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let folder = folder();
+        write(folder.path(), "net.onnx", &lenet());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_onnx-dcomp"))
+            .args(["net.onnx", "-o", "out.onnx"])
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while names_in(folder.path()).len() < 2 && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}");
+        assert_eq!(names_in(folder.path()), ["net.onnx"], "{signal}");
+    }
+}
+
+#[test]
+fn a_rule_for_make_never_replaces_a_model() {
     let folder = folder();
     write(folder.path(), "net.onnx", &lenet());
-    let mut child = Command::new(env!("CARGO_BIN_EXE_onnx-dcomp"))
-        .args(["net.onnx", "-o", "out.onnx"])
-        .current_dir(folder.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    while names_in(folder.path()).len() < 2 && child.try_wait().unwrap().is_none() {
-        std::thread::yield_now();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    refused(folder.path(), "net.onnx", &["--depfile", &path("out.onnx")], 2, &["out.onnx", "another name"]);
+    refused(folder.path(), "net.onnx", &["--depfile", &path("./net.onnx")], 2, &["net.onnx", "another name"]);
+    assert!(std::fs::read(folder.path().join("net.onnx")).unwrap() == lenet());
+}
+
+#[test]
+fn models_of_other_inputs_are_named_with_both_shapes() {
+    use onnx_dcomp_proto::{tensor_shape_proto::dimension, type_proto};
+    let folder = folder();
+    let other = changed("lenet5.onnx", |model| {
+        let input = &mut model.graph.as_mut().unwrap().input[0];
+        let Some(type_proto::Value::TensorType(tensor)) = &mut input.r#type.as_mut().unwrap().value else {
+            panic!("it is a tensor")
+        };
+        tensor.shape.as_mut().unwrap().dim[1].value = Some(dimension::Value::DimValue(3));
+    });
+    write(folder.path(), "other.onnx", &other);
+    let mut validate = program();
+    validate.arg("validate").arg(fixture("lenet5.onnx")).arg(folder.path().join("other.onnx"));
+    let done = validate.arg("--data").arg(fixture("digits")).assert().code(1);
+    let message = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+    for word in ["lenet5.onnx", "other.onnx", "1x28x28", "3x28x28"] {
+        assert!(message.contains(word), "`{word}` is missing in: {message}");
     }
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert_eq!(names_in(folder.path()), ["net.onnx"]);
 }
 
 #[test]
@@ -244,6 +305,8 @@ fn unknown_names_bring_the_nearest() {
     refused(folder.path(), "net.onnx", &["--quality", "hihg"], 2, &["did you mean `high`?"]);
     refused(folder.path(), "net.onnx", &["--print-after", "strp"], 2, &["unknown pass `strp`"]);
     refused(folder.path(), "net.onnx", &["--losless"], 2, &["--lossless"]);
+    refused(folder.path(), "net.onnx", &["--quality", "-3"], 2, &["0 to 120 decibels", "`-3`"]);
+    program().args(["decompres", "a.onnx"]).assert().code(2).stderr(predicates::str::contains("`decompress`"));
     refused(folder.path(), "net.onnx", &["--lossless", "--quality", "high"], 2, &["cannot be used with"]);
 }
 

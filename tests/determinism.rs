@@ -2,16 +2,19 @@
 
 mod support;
 
-use support::{compress, fixture, folder};
+use support::{compress, fixture, folder, shared_model};
 
 #[test]
 fn one_and_two_threads_give_the_same_bytes() {
     let folder = folder();
     let (one, two) = (folder.path().join("one.onnx"), folder.path().join("two.onnx"));
-    for preset in ["auto", "deep-compression", "lossless"] {
-        compress(&fixture("lenet5.onnx"), &one, &["--threads", "1", "--preset", preset]);
-        compress(&fixture("lenet5.onnx"), &two, &["--threads", "2", "--preset", preset]);
-        assert!(std::fs::read(&one).unwrap() == std::fs::read(&two).unwrap(), "{preset}");
+    let lenet = ["auto", "deep-compression", "lossless"].map(|preset| (fixture("lenet5.onnx"), preset));
+    // Convolutions, normalisation and many layers.
+    let resnet = shared_model("resnet20_cifar10.onnx").map(|model| (model, "auto"));
+    for (model, preset) in lenet.into_iter().chain(resnet) {
+        compress(&model, &one, &["--threads", "1", "--preset", preset]);
+        compress(&model, &two, &["--threads", "2", "--preset", preset]);
+        assert!(std::fs::read(&one).unwrap() == std::fs::read(&two).unwrap(), "{}, {preset}", model.display());
     }
 }
 

@@ -40,3 +40,15 @@ fn completions_are_made_for_every_shell() {
         program().args(["completions", shell]).assert().success().stdout(predicates::str::contains("decompress"));
     }
 }
+
+#[test]
+fn machines_get_the_passes_and_the_presets() {
+    let done = program().args(["passes", "--json"]).assert().success();
+    let listed: serde_json::Value = serde_json::from_slice(&done.get_output().stdout).unwrap();
+    let names = |of: &str| -> Vec<String> {
+        let listed = listed[of].as_array().unwrap().iter();
+        listed.map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("passes"), onnx_dcomp_passes::registry::names());
+    assert_eq!(names("presets"), onnx_dcomp::plan::preset_names());
+}

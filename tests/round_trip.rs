@@ -3,6 +3,7 @@
 mod support;
 
 use onnx_dcomp_ir::Model;
+use onnx_dcomp_proto::{Message, ModelProto, TensorProto};
 use serde_json::Value;
 use support::{compress, fixture, folder, names_in, program};
 
@@ -233,4 +234,44 @@ fn the_dense_target_is_plain_onnx_with_the_compressed_values() {
         all
     };
     assert!(values(&dense) == values(&plain), "the dense target holds other values than the packed one");
+}
+
+#[test]
+fn a_weight_that_a_rule_skips_is_listed_with_that_reason() {
+    let folder = folder();
+    let (recipe, output) = (folder.path().join("recipe.toml"), folder.path().join("out.onnx"));
+    let text = "pipeline = \"prune, pack\"\n[[rule]]\nmatch = \"fc1.weight\"\nskip = true\n";
+    std::fs::write(&recipe, text).unwrap();
+    let (input, output) = (fixture("lenet5.onnx").display().to_string(), output.display().to_string());
+    let report = json_of(&[&input, "-o", &output, "--recipe", &recipe.display().to_string()]);
+    let weights = report["weights"].as_array().unwrap();
+    let reason = |name: &str| weights.iter().find(|weight| weight["name"] == name).unwrap()["left_alone"].as_str();
+    assert_eq!(reason("fc1.weight"), Some("skipped by a rule of the recipe"));
+    assert_eq!(reason("fc2.weight"), None);
+}
+
+#[test]
+fn an_unchanged_model_keeps_its_external_data_where_it_is() {
+    let folder = folder();
+    // Six more tensors in one place of the external file: each with data of its own would be larger.
+    let mut model =
+        ModelProto::decode(std::fs::read(fixture("models/external_data.onnx")).unwrap().as_slice()).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    let external = graph.initializer.iter().filter(|tensor| !tensor.external_data.is_empty());
+    let tensor = external.max_by_key(|tensor| tensor.dims.iter().product::<i64>()).unwrap().clone();
+    for index in 0..6 {
+        let name = Some(format!("twin{index}"));
+        graph.initializer.push(TensorProto { name, ..tensor.clone() });
+    }
+    let input = folder.path().join("net.onnx");
+    std::fs::write(&input, model.encode_to_vec()).unwrap();
+    std::fs::copy(fixture("models/external_data.bin"), folder.path().join("external_data.bin")).unwrap();
+    let output = folder.path().join("out.onnx");
+    compress(&input, &output, &["--passes", ""]);
+    assert!(std::fs::read(&output).unwrap() == std::fs::read(&input).unwrap());
+    assert!(Model::open(&output).is_ok());
+    let data = folder.path().join("external_data.bin");
+    program().arg(&input).arg("-o").arg(&data).assert().code(2).stderr(predicates::str::contains("another name"));
+    assert!(std::fs::read(&data).unwrap() == std::fs::read(fixture("models/external_data.bin")).unwrap());
+    assert_eq!(names_in(folder.path()), ["external_data.bin", "net.onnx", "out.onnx"]);
 }

@@ -228,6 +228,13 @@ impl<'a> Payload<'a> {
     }
 }
 
+/// Whether the system would give so many bytes: a payload may declare them honestly, and memory that is asked for in
+/// passing and not there ends the program.
+fn memory_holds(bytes: u64) -> bool {
+    let mut asked: Vec<u8> = Vec::new();
+    usize::try_from(bytes).is_ok_and(|bytes| asked.try_reserve_exact(bytes).is_ok())
+}
+
 fn check_expansion(elements: u64, stream_bytes: u64) -> Result<(), DecodeError> {
     let limit = stream_bytes.saturating_mul(MAX_EXPANSION);
     if elements > limit {
@@ -257,6 +264,9 @@ fn decode_each<T: Send>(
     let declared = records.iter().fold(0u64, |sum, record| sum.saturating_add(record.decoded_bytes()));
     if declared > limits.max_decoded_bytes {
         return Err(DecodeError::TooLarge { declared, limit: limits.max_decoded_bytes });
+    }
+    if !memory_holds(declared) {
+        return Err(DecodeError::OutOfMemory { declared });
     }
     let (in_shared, own): (Vec<usize>, Vec<usize>) =
         (0..records.len()).partition(|&index| matches!(records[index].stream, Stream::Shared(_)));

@@ -58,6 +58,12 @@ pub enum DecodeError {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// The decoded weights would exceed the memory that there is.
+    #[error("the payload declares {declared} bytes of weights, and the system does not give that much memory")]
+    OutOfMemory {
+        /// Bytes of all declared weights together.
+        declared: u64,
+    },
     /// An error inside one of the weights.
     #[error("weight {index} of the payload: {source}")]
     Weight {

@@ -12,13 +12,19 @@ use onnx_dcomp_forms::{Codebook, DType, Form, Grid, GridKind, Sparse, Steps, Val
 /// The largest block of memory that was asked for since it was last reset.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
 
-/// The system's allocator, watched.
+/// The largest block that there is memory for.
+const MOST: usize = 1 << 36;
+
+/// The system's allocator, watched and with an end.
 struct Watched;
 
-// SAFETY: every call goes unchanged to the system's allocator, which keeps the contract of the trait.
+// SAFETY: every call that is not refused goes unchanged to the system's allocator, which keeps the contract of the trait.
 #[allow(unsafe_code, reason = "an allocator can only be watched by implementing the trait, which is unsafe")]
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        if layout.size() > MOST {
+            return std::ptr::null_mut();
+        }
         LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
@@ -195,4 +201,34 @@ fn huge_shapes_are_refused_before_memory_is_allocated() {
     let thousand = [0x40, 1, 0xE8, 0x07, 8];
     let limits = Limits { max_decoded_bytes: 3999 };
     assert_eq!(decode(&with_record(&thousand), &limits), Err(DecodeError::TooLarge { declared: 4000, limit: 3999 }));
+}
+
+/// A grid of `elements` zeros of one byte each under `fast`: one constant plane, and as many zero bytes as the format asks for.
+fn zeros(elements: u64) -> Vec<u8> {
+    let varint = |mut value: u64| {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    };
+    let stream = [vec![0, 0, 3, 0], vec![0; (elements / MAX_EXPANSION) as usize]].concat();
+    let step = 1f32.to_le_bytes();
+    let record = [&[3 << 3 | 1 << 6 | DType::I8 as u8, 1][..], &varint(elements), &step, &varint(stream.len() as u64)];
+    let mut payload = [&[0xDC, 0x0D, 1, 1][..], &record.concat(), &stream, &[0; 4]].concat();
+    seal(&mut payload);
+    payload
+}
+
+#[test]
+fn memory_that_is_not_there_is_an_error() {
+    let _watch = WATCH.lock();
+    let limits = Limits { max_decoded_bytes: u64::MAX };
+    let sound = decode(&zeros(1 << 20), &limits).unwrap();
+    assert_eq!(sound[0].values.len(), 1 << 20);
+    // The allocator of this test gives no more.
+    let error = decode(&zeros(MOST as u64 + 1), &limits).unwrap_err();
+    assert_eq!(error, DecodeError::OutOfMemory { declared: MOST as u64 + 1 });
 }

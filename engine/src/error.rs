@@ -137,6 +137,16 @@ pub enum EngineError {
     /// Two models that should be forms of the same one differ in what they take or give.
     #[error("the two models do not match: {0}")]
     ModelsDiffer(String),
+    /// An input that nothing synthetic is drawn for.
+    #[error("the model's input `{input}` takes {elements} elements at once, and synthetic inputs end at {limit}")]
+    InputTooLarge {
+        /// Name of the input.
+        input: String,
+        /// What it takes.
+        elements: usize,
+        /// The most that is drawn.
+        limit: usize,
+    },
     /// A tensor whose data and shape do not belong together.
     #[error("a tensor of shape {} needs {} elements, found {found}", shape_text(shape), shape.iter().product::<usize>())]
     TensorLength {

@@ -73,6 +73,11 @@ fn input_order(first: &dyn Session, second: &dyn Session) -> Result<Vec<usize>, 
     }
     let place =
         |(index, info): (usize, &TensorInfo)| ours.iter().position(|our| our.name == info.name).unwrap_or(index);
+    for (index, their) in theirs.iter().enumerate() {
+        if let Some(our) = ours.get(place((index, their))).filter(|our| !our.may_equal(their)) {
+            return Err(EngineError::ModelsDiffer(format!("their inputs are {our} and {their}")));
+        }
+    }
     Ok(theirs.iter().enumerate().map(place).collect())
 }
 

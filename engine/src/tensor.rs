@@ -5,7 +5,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-use crate::error::EngineError;
+use crate::error::{EngineError, dimensions_text};
 
 /// Calls `$body` with `$values` bound to the vector inside `$data`, whatever its type.
 macro_rules! each_type {
@@ -415,6 +415,19 @@ impl TensorInfo {
         fits && element == self.element
     }
 
+    /// Whether there is a tensor that fits here and there.
+    pub fn may_equal(&self, other: &Self) -> bool {
+        let fits = |(a, b): (&Dimension, &Dimension)| match (a, b) {
+            (Dimension::Fixed(a), Dimension::Fixed(b)) => a == b,
+            _ => true,
+        };
+        let same_shape = match (&self.shape, &other.shape) {
+            (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(fits),
+            _ => true,
+        };
+        same_shape && self.element == other.element
+    }
+
     /// The error that says that a sample does not fit.
     pub fn mismatch(&self, sample: &str, shape: &[usize], element: ElementType) -> EngineError {
         EngineError::SampleShape {
@@ -425,5 +438,13 @@ impl TensorInfo {
             expected: self.shape.clone().unwrap_or_default(),
             expected_element: self.element,
         }
+    }
+}
+
+/// As `` `x` (Nx3x32x32 of f32) ``.
+impl fmt::Display for TensorInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shape = self.shape.as_deref().map_or_else(|| "any shape".to_owned(), dimensions_text);
+        write!(f, "`{}` ({shape} of {})", self.name, self.element)
     }
 }

@@ -9,7 +9,7 @@
 //! | [`graph_bytes`](mod@graph_bytes) | how large a model is beside its weights |
 //! | [`lower`] | forms become plain tensors |
 //! | [`nearest`] | the name that somebody probably meant |
-//! | [`options`] | options of a pass, declared once |
+//! | [`options`](mod@options) | options of a pass, declared once |
 //! | [`pack`] | entropy-codes the weights into `DcompDecode` nodes |
 //! | [`pass`] | what a pass is, and what it reports |
 //! | [`pipeline`] | pipelines: text, presets, running |

@@ -206,7 +206,7 @@ where
     if range.contains(value) { Ok(()) } else { Err(unexpected(&format!("{} in {range:?}", T::kind()), &value.print())) }
 }
 
-/// Declares the options of a pass; see [the module](crate::options).
+/// Declares the options of a pass; see [the module](mod@crate::options).
 #[macro_export]
 macro_rules! options {
     (
@@ -259,7 +259,7 @@ macro_rules! options {
     };
 }
 
-/// Declares an option that is one of a few words; see [the module](crate::options).
+/// Declares an option that is one of a few words; see [the module](mod@crate::options).
 #[macro_export]
 macro_rules! choices {
     (

@@ -21,7 +21,7 @@
 
 use std::ops::Range;
 
-use onnx_dcomp_ir::{Model, Role};
+use onnx_dcomp_ir::{Model, Role, Weight, WeightId};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -175,6 +175,23 @@ impl Recipe {
             (pass, rules)
         };
         Ok(registry::names().into_iter().map(of_pass).collect())
+    }
+
+    /// Tells people why a weight stays as it is where the rules keep every pass from it.
+    pub fn mark_skipped(&self, model: &mut Model) {
+        let passes = registry::names();
+        let is_skipped = |weight: &Weight| {
+            let skips = |pass: &str| {
+                let rules = self.rules_of(pass).into_iter().filter(|rule| rule.selector.matches(weight));
+                rules.filter_map(|rule| rule.skip).next_back().unwrap_or(false)
+            };
+            passes.iter().all(|pass| skips(pass))
+        };
+        let skipped: Vec<WeightId> =
+            model.weights().filter(|(_, weight)| is_skipped(weight)).map(|(id, _)| id).collect();
+        for id in skipped {
+            model.weight_mut(id).left_alone.get_or_insert_with(|| "skipped by a rule of the recipe".to_owned());
+        }
     }
 
     fn rules_of(&self, pass: &str) -> Vec<Rule> {

@@ -307,3 +307,17 @@ fn no_model_grows_and_folding_again_changes_nothing() {
         assert_eq!((print_model(&model), graph_bytes(&model)), (text, bytes), "{}", path.display());
     }
 }
+
+#[test]
+fn a_choice_whose_types_break_the_rules_is_left_alone() {
+    let floats = |name: &str| floats(name, &[3], &noise(3, 1));
+    let truth = || tensor("c", &[3], DataType::Bool as i32, vec![1, 0, 1]);
+    let half = |name: &str| tensor(name, &[3], DataType::Float16 as i32, vec![0; 6]);
+    // A condition of integers, and two choices of different types: no runtime takes either.
+    for constants in [vec![longs("c", &[1, 0, 1]), floats("a"), floats("b")], vec![truth(), half("a"), floats("b")]] {
+        let nodes = vec![node("Where", &["c", "a", "b"], "w", vec![]), node("Add", &["x", "w"], "y", vec![])];
+        let mut model = model(graph(nodes, constants, vec![value("x", &[3])], vec![value("y", &[3])]));
+        run(&Fold, &mut model);
+        assert_eq!(operators(&model), ["Where", "Add"]);
+    }
+}

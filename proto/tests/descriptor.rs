@@ -68,10 +68,11 @@ fn ours() -> Descriptor {
 
 /// What the package says, or why it cannot be asked.
 ///
-/// The repository's own environment must have the right release; a Python that happens to be there need not.
+/// The repository's own environment, or the one that `DCOMP_PYTHON` names, must have the right release; a Python that
+/// happens to be there need not.
 fn theirs() -> Result<Value, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let own = folder.join("../.venv/bin/python");
+    let own = std::env::var_os("DCOMP_PYTHON").map_or_else(|| folder.join("../.venv/bin/python"), PathBuf::from);
     let (python, must_work) = if own.exists() { (own, true) } else { (PathBuf::from("python3"), false) };
     let asked = Command::new(&python).arg(folder.join("tests/descriptor.py")).output();
     let answer = asked.map_err(|error| error.to_string()).and_then(|output| {

@@ -43,7 +43,7 @@ pub(super) struct Compress {
     #[arg(long, value_name = "DIR", help_heading = "Samples")]
     data: Option<PathBuf>,
     /// Write nothing and exit with 3 where more percentage points are lost.
-    #[arg(long, value_name = "POINTS", value_parser = points, requires = "data", help_heading = "Samples")]
+    #[arg(long, value_name = "POINTS", value_parser = points, allow_negative_numbers = true, requires = "data", help_heading = "Samples")]
     max_drop: Option<f64>,
     /// Runtimes to validate in: tract, ort [default: the first that runs the model].
     #[arg(long, value_name = "LIST", value_parser = runtime, value_delimiter = ',', requires = "data", help_heading = "Samples")]
@@ -61,7 +61,7 @@ pub(super) struct Compress {
 #[command(next_help_heading = "Compression")]
 struct PlanOptions {
     /// What to aim for: high, balanced, small, or the fidelity of the output in decibels [default: balanced].
-    #[arg(long, value_name = "QUALITY", group = "plan")]
+    #[arg(long, value_name = "QUALITY", group = "plan", allow_negative_numbers = true)]
     quality: Option<Quality>,
     /// Change no value: graph and coding only.
     #[arg(long, group = "plan")]
@@ -78,7 +78,8 @@ struct PlanOptions {
     /// What the output is made of: packed (smallest), dense (plain floats, no smaller) [default: packed].
     #[arg(long)]
     target: Option<Target>,
-    /// The entropy coder: small (fewest bytes), fast (decodes at memory speed), huffman [default: small].
+    /// The entropy coder: small (fewest bytes), fast (decodes at memory speed), huffman [default: small, and
+    /// fast for the large weights of large models].
     #[arg(long)]
     coder: Option<Coder>,
 }

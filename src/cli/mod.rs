@@ -18,10 +18,13 @@ mod samples;
 mod terminal;
 mod validate;
 
+use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use onnx_dcomp_passes::nearest::nearest;
 
 use crate::error::exit_code;
 use crate::{Error, output};
@@ -91,7 +94,17 @@ struct Shown {
 
 /// Runs the program: reads the command line, does what it says, tells how it went.
 pub fn run() -> ExitCode {
-    let line = CommandLine::parse();
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => match mistyped_command(std::env::args_os().nth(1)) {
+            Some(message) if error.use_stderr() => {
+                let error = Error::Usage(message);
+                Terminal::report(&error);
+                return ExitCode::from(error.exit_code());
+            }
+            _ => error.exit(),
+        },
+    };
     // Without it the temporary folder stays behind where the user stops the program: no reason not to work.
     if let Err(error) = output::clean_up_on_interrupt(exit_code::INTERRUPTED) {
         eprintln!("warning: interrupting may leave a temporary folder behind: {error}");
@@ -115,6 +128,16 @@ pub fn run() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// What to say where the first word of a command line that makes no sense was probably meant as a command.
+fn mistyped_command(first: Option<OsString>) -> Option<String> {
+    let word = first?.into_string().ok().filter(|word| !word.starts_with('-') && !Path::new(word).exists())?;
+    let commands = CommandLine::command();
+    let names: Vec<&str> = commands.get_subcommands().map(|command| command.get_name()).collect();
+    // Names of models have a dot.
+    let meant = nearest(&word, names.iter().copied()).filter(|meant| !word.contains('.') && *meant != word)?;
+    Some(format!("there is no command or model `{word}`; did you mean `{meant}`?"))
 }
 
 /// Prints `text` to the standard output. A reader that has gone away, such as `head`, is no error.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use onnx_dcomp_passes::{PRESETS, PassDescription, registry};
+use serde::Serialize;
 
 use super::terminal::Terminal;
 use super::{Shown, print, print_json};
@@ -26,8 +27,9 @@ pub(super) fn run(arguments: Passes) -> Result<(), Error> {
         Some(name) => vec![registry::find(name).ok_or_else(|| unknown(name))?.describe()],
         None => registry::describe(),
     };
+    let presets = if arguments.name.is_none() { presets()? } else { Vec::new() };
     if arguments.shown.json {
-        return print_json(&passes);
+        return print_json(&Listed { passes, presets });
     }
     let mut text = String::new();
     for pass in &passes {
@@ -35,9 +37,7 @@ pub(super) fn run(arguments: Passes) -> Result<(), Error> {
     }
     if arguments.name.is_none() {
         text.push_str("presets\n");
-        for name in crate::plan::preset_names() {
-            let pipeline = Plan::Preset(name.to_owned()).pipeline_text()?;
-            let summary = PRESETS.iter().find(|preset| preset.name == name).map_or("", |preset| preset.summary);
+        for PresetDescription { name, pipeline, summary } in presets {
             let _ = writeln!(text, "  {name}: {pipeline}");
             if !summary.is_empty() {
                 let _ = writeln!(text, "      {summary}");
@@ -45,6 +45,30 @@ pub(super) fn run(arguments: Passes) -> Result<(), Error> {
         }
     }
     print(&text)
+}
+
+/// What is listed for machines.
+#[derive(Debug, Serialize)]
+struct Listed {
+    passes: Vec<PassDescription>,
+    presets: Vec<PresetDescription>,
+}
+
+/// A pipeline with a name.
+#[derive(Debug, Serialize)]
+struct PresetDescription {
+    name: &'static str,
+    pipeline: String,
+    summary: &'static str,
+}
+
+fn presets() -> Result<Vec<PresetDescription>, Error> {
+    let describe = |name: &'static str| {
+        let pipeline = Plan::Preset(name.to_owned()).pipeline_text()?;
+        let summary = PRESETS.iter().find(|preset| preset.name == name).map_or("", |preset| preset.summary);
+        Ok(PresetDescription { name, pipeline, summary })
+    };
+    crate::plan::preset_names().into_iter().map(describe).collect()
 }
 
 /// The error of a pass that does not exist.

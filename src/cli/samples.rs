@@ -35,7 +35,7 @@ pub(super) struct SampleOptions {
     #[arg(long, value_name = "HxW", requires = "data")]
     size: Option<Size>,
     /// Factor on pixel values 0 to 255.
-    #[arg(long, value_name = "NUMBER", requires = "data")]
+    #[arg(long, value_name = "NUMBER", requires = "data", allow_negative_numbers = true)]
     scale: Option<f64>,
     /// Subtracted after scaling: one number, or one for each channel.
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', requires = "data", allow_hyphen_values = true)]

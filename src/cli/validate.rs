@@ -27,7 +27,7 @@ pub(super) struct Validate {
     #[arg(long, value_name = "LIST", value_parser = runtime, value_delimiter = ',')]
     runtime: Vec<RuntimeKind>,
     /// Exit with 3 where more percentage points are lost.
-    #[arg(long, value_name = "POINTS", value_parser = points)]
+    #[arg(long, value_name = "POINTS", value_parser = points, allow_negative_numbers = true)]
     max_drop: Option<f64>,
     /// Threads that one operator may use [default: 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

@@ -24,7 +24,7 @@ impl Compiler {
     pub(super) fn stage_report(&self) -> Result<Option<StagedReport>, Error> {
         let Some(path) = &self.report else { return Ok(None) };
         let format = ReportFormat::of(path)?;
-        let is_taken = |other: &Path| output::is_same_place(other, path);
+        let is_taken = |other: &Path| output::is_same_file(other, path);
         if is_taken(&self.input) || self.output.as_deref().is_some_and(is_taken) {
             return Err(Error::Usage(format!(
                 "the report would replace the model {}: name another file",

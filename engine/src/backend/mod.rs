@@ -3,6 +3,8 @@
 //! A [`Session`] is made by [`open`] from a file or from bytes. Sessions are deterministic: the same input gives the
 //! same output bits, whatever ran before.
 
+#[cfg(feature = "tract")]
+mod guard;
 #[cfg(feature = "ort")]
 mod onnxruntime;
 #[cfg(feature = "tract")]

@@ -117,7 +117,8 @@ fn commit(environment: &Environment, source: ModelSource<'_>, options: &RuntimeO
         .map_err(|error| error.to_string())?
         .with_intra_threads(options.threads.max(1))
         .map_err(text)?
-        .with_log_level(LogLevel::Error)
+        // What goes wrong comes back as an error; printed as well, it would only be said twice.
+        .with_log_level(LogLevel::Fatal)
         .map_err(text)?
         .with_deterministic_compute(true)
         .map_err(text)?;

@@ -4,7 +4,6 @@
 //! first seen.
 
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use half::f16;
@@ -15,6 +14,7 @@ use tract_onnx::prelude::{
 };
 use tract_onnx::tract_hir::internal::bail;
 
+use super::guard::guarded;
 use super::{ModelSource, RuntimeKind, Session, check_inputs};
 use crate::error::EngineError;
 use crate::tensor::{Dimension, ElementType, Tensor, TensorData, TensorInfo};
@@ -51,8 +51,8 @@ pub(super) fn open(source: ModelSource<'_>) -> Result<TractSession, EngineError>
     // An empty parent means the current folder.
     let folder = folder.map(|folder| if folder.as_os_str().is_empty() { "." } else { folder.to_str().unwrap_or(".") });
     // tract indexes its tables with names from the file; a graph that refers to what is not there would end the program.
-    let parsed = catch_unwind(AssertUnwindSafe(|| onnx.parse(&proto, folder)))
-        .map_err(|_| refused("the graph refers to a tensor that nothing defines".to_owned()))?
+    let parsed = guarded(|| onnx.parse(&proto, folder))
+        .map_err(|said| refused(format!("tract stopped while it read the graph: {said}")))?
         .map_err(|error| refused(chain(&error)))?;
     if !parsed.unresolved_inputs.is_empty() {
         return Err(refused(format!("nothing defines {}", parsed.unresolved_inputs.join(", "))));
@@ -144,9 +144,8 @@ impl TractSession {
         if let Some(position) = self.plans.iter().position(|(known, _)| *known == shapes) {
             self.plans[..=position].rotate_right(1);
         } else {
-            let made = catch_unwind(AssertUnwindSafe(|| make_plan(&self.model, inputs)));
-            let plan = made
-                .map_err(|_| self.failed("tract stopped while it prepared the graph".to_owned()))?
+            let plan = guarded(|| make_plan(&self.model, inputs))
+                .map_err(|said| self.failed(format!("tract stopped while it prepared the graph: {said}")))?
                 .map_err(|error| self.failed(chain(&error)))?;
             self.plans.insert(0, (shapes, plan));
             self.plans.truncate(PLANS);
@@ -185,7 +184,9 @@ impl Session for TractSession {
         check_inputs(&self.inputs, inputs, &self.name, RuntimeKind::Tract)?;
         let plan = self.plan(inputs)?;
         let fed = inputs.iter().map(|input| Ok(TValue::from(to_tract(input)?))).collect::<TractResult<_>>();
-        let given = fed.and_then(|fed| plan.run(fed)).map_err(|error| self.failed(chain(&error)))?;
+        let given = guarded(|| fed.and_then(|fed| plan.run(fed)))
+            .map_err(|said| self.failed(format!("tract stopped: {said}")))?
+            .map_err(|error| self.failed(chain(&error)))?;
         given.iter().map(|output| from_tract(output).map_err(|error| self.failed(chain(&error)))).collect()
     }
 }

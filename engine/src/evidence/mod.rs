@@ -89,10 +89,17 @@ pub fn gather(model: &Model, options: &EvidenceOptions, progress: &mut Progress<
     let (samples, few) = (inputs.samples_within(MOMENT_ELEMENTS[0], options.samples), {
         inputs.samples_within(SENSITIVITY_ELEMENTS[0], SENSITIVITY_SAMPLES[0]).max(2)
     });
+    let mut batches = match inputs.draw(samples.max(few), &mut random) {
+        Ok(batches) => batches,
+        Err(error) => return without(error.to_string()),
+    };
     // Where sizes were assumed that the network does not take, its full size is the next to try.
-    let mut batches = inputs.draw(samples.max(few), &mut random)?;
     if probe.run(&batches[0]).is_err() && inputs.use_full_size() {
-        batches = inputs.draw(inputs.samples_within(MOMENT_ELEMENTS[0], options.samples).max(2), &mut random)?;
+        let samples = inputs.samples_within(MOMENT_ELEMENTS[0], options.samples).max(2);
+        batches = match inputs.draw(samples, &mut random) {
+            Ok(batches) => batches,
+            Err(error) => return without(error.to_string()),
+        };
     }
     let runtime = probe.session.runtime();
     let count = samples::count(&batches);

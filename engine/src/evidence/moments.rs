@@ -10,8 +10,12 @@ use crate::tensor::Tensor;
 /// Most columns of one block: factoring costs its cube, and memory its square.
 const BLOCK_COLUMNS: usize = 1024;
 
-/// Patches that are multiplied at once.
+/// Most elements of all blocks of one layer together; very wide layers get narrow blocks.
+const BLOCK_ELEMENTS: usize = 1 << 26;
+
+/// Patches that are multiplied at once, and the most elements that these have together.
 const CHUNK: usize = 512;
+const CHUNK_ELEMENTS: usize = 1 << 24;
 
 /// How many patches a moment is taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +51,17 @@ pub struct Accumulator {
 impl Accumulator {
     /// An empty sum for `layer`, to be taken from about `count` patches.
     pub fn new(layer: &Layer, count: PatchCount) -> Self {
-        let Some(patch) = &layer.patch else {
-            return Self { blocks: Vec::new(), sums: Vec::new(), columns: 0, patches: 0, count };
-        };
+        let nothing = Self { blocks: Vec::new(), sums: Vec::new(), columns: 0, patches: 0, count };
+        let Some(patch) = &layer.patch else { return nothing };
         let (columns, unit) = (patch.columns(), patch.columns_per_channel());
+        // Even with one channel in each block.
+        if unit.checked_mul(columns).is_none_or(|elements| elements > BLOCK_ELEMENTS) {
+            return nothing;
+        }
+        let block_columns = (BLOCK_ELEMENTS / columns.max(1)).clamp(1, BLOCK_COLUMNS);
         // Blocks of equal size, each of whole channels.
         let units = columns / unit.max(1);
-        let parts = columns.div_ceil(BLOCK_COLUMNS).clamp(1, units.max(1));
+        let parts = columns.div_ceil(block_columns).clamp(1, units.max(1));
         let sizes = (0..parts).map(|block| ((block + 1) * units / parts - block * units / parts) * unit);
         let blocks = sizes.map(|size| Array2::zeros((size, size))).collect();
         Self { blocks, sums: vec![0.0; columns], columns, patches: 0, count }
@@ -63,12 +71,13 @@ impl Accumulator {
     ///
     /// Patches are taken at even distances, so that every sample and every region has its share.
     pub fn add(&mut self, layer: &Layer, input: &Tensor, batches: usize) {
-        let Some(patch) = &layer.patch else { return };
+        let Some(patch) = layer.patch.as_ref().filter(|_| !self.blocks.is_empty()) else { return };
         let available = patch.count(input);
         let wanted = self.count.wanted(self.columns).div_ceil(batches.max(1));
         let taken = wanted.min(available);
         let values = input.to_f32();
-        let mut rows = vec![0f32; CHUNK * self.columns];
+        let chunk = (CHUNK_ELEMENTS / self.columns.max(1)).clamp(1, CHUNK);
+        let mut rows = vec![0f32; chunk * self.columns];
         let mut filled = 0;
         for number in 0..taken {
             // The golden ratio spreads the places over rows and columns alike.
@@ -76,7 +85,7 @@ impl Accumulator {
             let at = (number * available / taken + spread as usize).min(available - 1);
             patch.copy(&values, input.shape(), at, &mut rows[filled * self.columns..(filled + 1) * self.columns]);
             filled += 1;
-            if filled == CHUNK || number + 1 == taken {
+            if filled == chunk || number + 1 == taken {
                 self.multiply(&rows[..filled * self.columns], filled);
                 filled = 0;
             }

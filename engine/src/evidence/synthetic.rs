@@ -33,6 +33,9 @@ pub struct Inputs<'a> {
 /// Elements of an image that is larger than evidence needs, where its size is free.
 const LARGE_IMAGE: usize = 1 << 17;
 
+/// Elements that one input may have: what a network does with more would fill the memory, or take hours.
+const LARGEST_INPUT: usize = 1 << 26;
+
 impl<'a> Inputs<'a> {
     /// Inputs for `model`, whose images become inputs by `preprocess`.
     pub fn new(model: &Model, preprocess: &'a Preprocess) -> Self {
@@ -44,7 +47,9 @@ impl<'a> Inputs<'a> {
         inputs.size = inputs.full_size;
         if inputs.size_is_free() {
             // Halved as long as it is large; networks with free sizes want multiples of small powers of two.
-            while inputs.size[0] * inputs.size[1] * 3 > LARGE_IMAGE && inputs.size.iter().all(|side| side % 64 == 0) {
+            while inputs.size[0].saturating_mul(inputs.size[1]).saturating_mul(3) > LARGE_IMAGE
+                && inputs.size.iter().all(|side| side % 64 == 0)
+            {
                 inputs.size = inputs.size.map(|side| side / 2);
             }
         }
@@ -102,18 +107,30 @@ impl<'a> Inputs<'a> {
 
     /// How many samples have at most `elements` elements together; from 1 to `most`.
     pub fn samples_within(&self, elements: usize, most: usize) -> usize {
-        let each: usize = (0..self.infos.len()).map(|index| self.shape(index).0.iter().product::<usize>()).sum();
+        let each = (0..self.infos.len()).fold(0usize, |sum, index| sum.saturating_add(self.elements(index, 1)));
         (elements / each.max(1)).clamp(1, most.max(1))
+    }
+
+    /// Elements of input `index` for `samples` samples.
+    fn elements(&self, index: usize, samples: usize) -> usize {
+        self.shape(index).0.iter().fold(samples, |product, &length| product.saturating_mul(length))
     }
 
     /// About `samples` samples, in batches of at most 16: one tensor for each input of the model.
     ///
     /// # Errors
-    /// [`EngineError::TensorLength`] where a shape overflows.
+    /// [`EngineError::InputTooLarge`] where the model takes more at once than memory should be asked for.
     pub fn draw(&self, samples: usize, random: &mut Pcg64) -> Result<Vec<Vec<Tensor>>, EngineError> {
         const BATCH: usize = 16;
         let fixed = (0..self.infos.len()).map(|index| self.shape(index).1).find(|&batch| batch > 0);
         let batch = fixed.unwrap_or(samples.min(BATCH));
+        for (index, info) in self.infos.iter().enumerate() {
+            let elements = self.elements(index, batch);
+            if elements > LARGEST_INPUT {
+                let input = info.name.clone();
+                return Err(EngineError::InputTooLarge { input, elements, limit: LARGEST_INPUT });
+            }
+        }
         let mut left = samples;
         let mut batches = Vec::new();
         while left > 0 {

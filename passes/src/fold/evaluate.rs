@@ -73,6 +73,9 @@ pub(crate) fn evaluate(node: &NodeProto, inputs: &[Option<&Tensor>], opset: i64,
         operator @ ("Add" | "Sub" | "Mul" | "Div" | "Equal") if opset >= 7 => binary(operator, x?, input(1)?),
         "Where" => {
             let (a, b) = (input(1)?, input(2)?);
+            if x?.element != DataType::Bool || a.element != b.element {
+                return None;
+            }
             let dims = broadcast(&broadcast(&x?.dims, &a.dims)?, &b.dims)?;
             small(&dims)?;
             let size = element_bytes(a.element)?;
