@@ -2,6 +2,7 @@
 
 mod command;
 mod reporting;
+mod search;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -9,15 +10,19 @@ use std::time::Instant;
 use onnx_dcomp_codec::Coder;
 use onnx_dcomp_engine::{PreprocessOptions, RuntimeKind};
 use onnx_dcomp_ir::{Evidence, Model, Weight};
+use onnx_dcomp_passes::{PipelineText, Rules};
 use onnx_dcomp_proto::StringStringEntryProto;
 
 use self::reporting::{Details, StagedReport};
+use self::search::Ran;
+use crate::budget::judge::Judge;
+use crate::budget::{Budget, Goal};
 use crate::fidelity::Fidelity;
 use crate::observe::{Observing, PrintAfter, Verify};
 use crate::output::{Staged, is_same_file};
 use crate::plan::{Choices, Resolved};
 use crate::report::{Compilation, Outcome, WeightsBefore};
-use crate::validation::{Comparison, Samples, Validator};
+use crate::validation::{Comparison, Samples, ValidationReport, Validator};
 use crate::{Error, Plan, Quality, Target, Watch, decompress, evidence, fidelity};
 
 /// Key of the entry in `metadata_props` that says how a file was made.
@@ -52,7 +57,10 @@ pub struct Compiler {
 struct Check {
     samples: Samples,
     runtimes: Vec<RuntimeKind>,
-    max_drop: Option<f64>,
+    /// What must hold, or what a search is to find.
+    goal: Option<Goal>,
+    /// Whether the passes learn from the training side of the samples.
+    calibrates: bool,
 }
 
 impl Compiler {
@@ -124,7 +132,28 @@ impl Compiler {
     /// [`Self::run`] ends with [`Error::Budget`]. Default: no validation.
     #[must_use]
     pub fn validate(mut self, samples: Samples, runtimes: Vec<RuntimeKind>, max_drop: Option<f64>) -> Self {
-        self.check = Some(Check { samples, runtimes, max_drop });
+        let calibrates = self.check.is_some_and(|check| check.calibrates);
+        self.check = Some(Check { samples, runtimes, goal: max_drop.map(Goal::max_drop), calibrates });
+        self
+    }
+
+    /// Keeps to `goal` on these samples. Where the plan leaves open how finely weights are quantised (as
+    /// [`Plan::Search`] does), the smallest file that keeps it, or the best that fits, is searched, with what the
+    /// training side of the samples (without its labels) tells of the weights; else the goal is checked. Where it
+    /// cannot be kept, nothing is written and [`Self::run`] ends with [`Error::Unmet`] or [`Error::Budget`].
+    #[must_use]
+    pub fn budget(mut self, samples: Samples, runtimes: Vec<RuntimeKind>, goal: Goal) -> Self {
+        self.check = Some(Check { samples, runtimes, goal: Some(goal), calibrates: true });
+        self
+    }
+
+    /// Lets the passes learn from the training side of the samples that [`Self::validate`] or [`Self::budget`] names,
+    /// instead of from synthetic inputs. Default: only where a budget is searched.
+    #[must_use]
+    pub fn calibrate(mut self, calibrates: bool) -> Self {
+        if let Some(check) = &mut self.check {
+            check.calibrates = calibrates;
+        }
         self
     }
 
@@ -187,9 +216,11 @@ impl Compiler {
         let before = WeightsBefore::of(&model);
 
         let preprocess = self.preprocess()?;
-        let (passes, evidence) = if decompress::is_packed(&model) {
+        let ran = if decompress::is_packed(&model) {
             self.check_packed(&model)?;
-            (Vec::new(), None)
+            Ran { passes: Vec::new(), evidence: None, pipeline: plan.text.to_string(), search: None, failure: None }
+        } else if let Some(asked) = self.searched(&plan) {
+            self.search(&plan, &mut model, asked, &preprocess, watch)?
         } else {
             self.run_passes(&plan, &mut model, &preprocess, watch)?
         };
@@ -211,7 +242,7 @@ impl Compiler {
             false => fidelity::measure(&original, &model, &preprocess, self.seed_or_default(), watch),
         };
         let mut made = Compilation::new(&self.input, outcome, before, written);
-        (made.pipeline, made.passes, made.evidence) = (plan.text.to_string(), passes, evidence);
+        (made.pipeline, made.passes, made.evidence, made.search) = (ran.pipeline, ran.passes, ran.evidence, ran.search);
         made.fidelity = Some(fidelity);
         made.dependencies = self.dependencies(&original, &plan);
         if staged.is_some() && outcome == Outcome::Unchanged && !self.finds_external_data(&original) {
@@ -223,7 +254,7 @@ impl Compiler {
         warnings.iter().for_each(|warning| watch.warn(warning));
         made.warnings = warnings;
         let report = report.map(|report| (report, self.details(&original, &plan, written)));
-        self.deliver(staged, depfile, report, written, &mut made, watch)?;
+        self.deliver(staged, depfile, report, written, ran.failure, &mut made, watch)?;
         Ok(made)
     }
 
@@ -234,14 +265,16 @@ impl Compiler {
         depfile: Option<Staged>,
         report: Option<(StagedReport, Details)>,
         model: &Model,
+        failure: Option<Error>,
         made: &mut Compilation,
         watch: &dyn Watch,
     ) -> Result<(), Error> {
-        let done = staged.as_ref().map_or(Ok(()), |staged| self.write(staged, model, made, watch));
+        let write = || staged.as_ref().map_or(Ok(()), |staged| self.write(staged, model, made, watch));
+        let done = failure.map_or_else(write, Err);
         // Where a bound is broken, the report is what one wants to look at.
         let failure = match done {
             Ok(()) => None,
-            Err(error @ Error::Budget { .. }) => Some(error),
+            Err(error @ (Error::Budget { .. } | Error::Unmet { .. })) => Some(error),
             Err(error) => return Err(error),
         };
         if failure.is_none() {
@@ -280,13 +313,13 @@ impl Compiler {
                 .runtimes(check.runtimes.clone())
                 .first_runtime_only(check.runtimes.is_empty())
                 .compare_runtimes(Comparison::Never)
-                .max_drop(check.max_drop)
+                .max_drop(self.bound_to_check(check, made))
                 .illustrated(self.report.is_some())
                 .run(watch)?;
             if let Some(output) = &self.output {
                 report.compressed.clone_from(output);
             }
-            let verdict = report.check("; nothing was written");
+            let verdict = report.check("; nothing was written").and_then(|()| self.check_goal(check, made, &report));
             made.validation = Some(report);
             verdict?;
         }
@@ -327,6 +360,38 @@ impl Compiler {
         Ok(())
     }
 
+    /// The loss that must not be passed on all samples; a search has kept its own promise already.
+    fn bound_to_check(&self, check: &Check, made: &Compilation) -> Option<f64> {
+        match &check.goal {
+            Some(Goal { budget: Budget::MaxDrop(bound), metric: None, .. }) if made.search.is_none() => Some(*bound),
+            _ => None,
+        }
+    }
+
+    /// What of a goal was neither searched nor is a bound on the usual metric.
+    fn check_goal(&self, check: &Check, made: &Compilation, report: &ValidationReport) -> Result<(), Error> {
+        let Some(goal) = check.goal.as_ref().filter(|_| made.search.is_none()) else { return Ok(()) };
+        let unmet = |reason: String| Err(Error::Unmet { reason });
+        if let Budget::MaxBytes(bytes) = goal.budget
+            && made.bytes_after > bytes
+        {
+            return unmet(format!("the file has {} bytes, more than {bytes}", made.bytes_after));
+        }
+        for run in &report.runs {
+            if let (Budget::MaxDrop(bound), Some(metric)) = (goal.budget, goal.metric) {
+                let loss = run.validation.loss(metric).unwrap_or(f64::NAN);
+                if loss.is_nan() || loss > bound {
+                    return unmet(format!("{} falls by {loss:.3} points, the bound is {bound}", metric.name()));
+                }
+            }
+            if let Some(broken) = goal.floors.iter().find(|floor| !floor.holds(&run.validation)) {
+                let reached = broken.reached(&run.validation).unwrap_or(f64::NAN);
+                return unmet(format!("the floor {broken} is broken: {reached:.4} is reached"));
+            }
+        }
+        Ok(())
+    }
+
     /// Runs the passes; evidence is gathered before the first that asks for it.
     fn run_passes(
         &self,
@@ -334,25 +399,54 @@ impl Compiler {
         model: &mut Model,
         preprocess: &PreprocessOptions,
         watch: &dyn Watch,
-    ) -> Result<(Vec<crate::PassRecord>, Option<String>), Error> {
+    ) -> Result<Ran, Error> {
         let rules = plan.rules(model)?;
         let total = plan.text.steps.len();
         let split = plan.first_reader_of_evidence();
-        let (mut records, mut known) = (Vec::new(), Evidence::default());
+        let (mut passes, mut known) = (Vec::new(), Evidence::default());
         let ranges = [0..split.unwrap_or(total), split.unwrap_or(total)..total];
         for (part, range) in ranges.into_iter().enumerate().filter(|(_, range)| !range.is_empty()) {
             if part == 1 {
                 let started = Instant::now();
-                known = evidence::gather(model, preprocess, self.seed_or_default(), watch)?;
+                known = self.evidence(model, preprocess, watch)?;
                 tracing::debug!(seconds = started.elapsed().as_secs_f64(), source = known.source, "gathered evidence");
             }
-            let pipeline = plan.pipeline(range.clone(), &rules)?;
-            let mut observer = self.observing.observer(range.start, total, watch);
-            let done = pipeline.run(model, &known, &mut observer);
-            records.extend(observer.finish());
-            done.map_err(|source| Error::Pass { file: self.file(), source: Box::new(source) })?;
+            let text = plan.range(range.clone());
+            passes.extend(self.run_steps(&text, &rules, model, &known, range.start, watch)?);
         }
-        Ok((records, split.map(|_| known.source)))
+        let evidence = split.map(|_| known.source);
+        Ok(Ran { passes, evidence, pipeline: plan.text.to_string(), search: None, failure: None })
+    }
+
+    /// What is known of the weights: from samples where they are to serve, else from synthetic inputs.
+    fn evidence(&self, model: &Model, preprocess: &PreprocessOptions, watch: &dyn Watch) -> Result<Evidence, Error> {
+        let seed = self.seed_or_default();
+        match self.check.as_ref().filter(|check| check.calibrates) {
+            Some(check) => {
+                let goal = Goal::max_drop(0.0);
+                let judge = Judge::open(&self.input, &check.samples, preprocess, &check.runtimes, &goal, seed)?;
+                Ok(evidence::calibrate(model, &judge, preprocess, seed, watch)?)
+            }
+            None => Ok(evidence::gather(model, preprocess, seed, watch)?),
+        }
+    }
+
+    /// Runs the steps of `text`, of which the first is step `first` of the plan.
+    fn run_steps(
+        &self,
+        text: &PipelineText,
+        rules: &Rules,
+        model: &mut Model,
+        known: &Evidence,
+        first: usize,
+        watch: &dyn Watch,
+    ) -> Result<Vec<crate::PassRecord>, Error> {
+        let pipeline = Resolved::build(text, rules)?;
+        let mut observer = self.observing.observer(first, first + text.steps.len(), watch);
+        let done = pipeline.run(model, known, &mut observer);
+        let records = observer.finish();
+        done.map_err(|source| Error::Pass { file: self.file(), source: Box::new(source) })?;
+        Ok(records)
     }
 
     /// The rule may replace neither model.

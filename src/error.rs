@@ -113,6 +113,12 @@ pub enum Error {
         /// What that means for the output: "; nothing was written".
         consequence: &'static str,
     },
+    /// No file keeps the budget that the user set.
+    #[error("the budget cannot be kept: {reason}; nothing was written")]
+    Unmet {
+        /// What stands in the way, and how near the best file comes.
+        reason: String,
+    },
     /// One model gives different results in two runtimes.
     #[error(
         "{} and {} disagree on the compressed model: relative error {relative_error:.1e}{}",
@@ -153,7 +159,7 @@ impl Error {
         match self {
             Self::Usage(_) | Self::Pipeline { .. } | Self::Recipe { .. } => exit_code::USAGE,
             Self::Pass { source, .. } if matches!(**source, PassError::Option { .. }) => exit_code::USAGE,
-            Self::Budget { .. } | Self::RuntimesDisagree { .. } => exit_code::BUDGET,
+            Self::Budget { .. } | Self::Unmet { .. } | Self::RuntimesDisagree { .. } => exit_code::BUDGET,
             Self::Interrupted => exit_code::INTERRUPTED,
             Self::Model(_)
             | Self::InModel { .. }

@@ -4,7 +4,8 @@ use onnx_dcomp_engine::evidence::{self, EvidenceOptions};
 use onnx_dcomp_engine::{EngineError, PreprocessOptions};
 use onnx_dcomp_ir::{Evidence, Model};
 
-use crate::Watch;
+use crate::budget::judge::Judge;
+use crate::{Error, Watch};
 
 /// Runs `model` on inputs drawn from `seed` and finds out how much its output moves with each weight.
 ///
@@ -34,4 +35,29 @@ pub(crate) fn gather(
         }
         gathered => gathered,
     }
+}
+
+/// Runs `model` on the samples that may be learnt from.
+///
+/// # Errors
+/// Where a sample cannot be read, or the model does not run on it.
+pub(crate) fn calibrate(
+    model: &Model,
+    judge: &Judge,
+    preprocess: &PreprocessOptions,
+    seed: u64,
+    watch: &dyn Watch,
+) -> Result<Evidence, Error> {
+    let options = EvidenceOptions { seed, preprocess: preprocess.clone(), ..EvidenceOptions::default() };
+    watch.begin("calibrating", None);
+    let gathered = evidence::calibrate(model, judge.training(), &options, &mut |_, _| {});
+    watch.end();
+    let mut gathered = gathered?;
+    let side = if judge.has_training_side() {
+        "of the training side, without labels"
+    } else {
+        "of the search, without labels"
+    };
+    gathered.source = gathered.source.replacen("samples", &format!("samples {side}"), 1);
+    Ok(gathered)
 }

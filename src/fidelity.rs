@@ -116,7 +116,7 @@ fn run(
 }
 
 /// `model`, ready to run in `kind`; unpacked where the runtime does not know our operators.
-fn session(kind: RuntimeKind, model: &Model) -> Result<Box<dyn Session>, Error> {
+pub(crate) fn session(kind: RuntimeKind, model: &Model) -> Result<Box<dyn Session>, Error> {
     let bytes = if kind.runs_packed_models() {
         model.to_bytes()?
     } else {

@@ -17,6 +17,8 @@ use crate::{Error, Quality};
 pub enum Plan {
     /// The default: bits go where the output is sensitive.
     Auto(Quality),
+    /// The same, with the quality left to a budget search.
+    Search,
     /// No value changes, and no layer is folded into another.
     Lossless,
     /// A pipeline with a name: `auto`, `lossless`, or one of [`PRESETS`].
@@ -92,12 +94,16 @@ pub(crate) struct Resolved {
 /// Passes that ask what is known of the data: evidence is gathered before the first of them.
 const READS_EVIDENCE: [&str; 2] = ["quantize", "share"];
 
+/// The pass whose option `quality` a budget search varies.
+const SEARCHED: &str = "quantize";
+
 impl Plan {
     /// Reads the plan; `quality` of a recipe gives way to none on the command line.
     pub(crate) fn resolve(&self, choices: Choices) -> Result<Resolved, Error> {
         let resolved = |label: &str, text: PipelineText| Resolved { label: label.to_owned(), text, recipe: None };
         let mut found = match self {
             Self::Auto(quality) => resolved(&quality.to_string(), parse(&auto(*quality))?),
+            Self::Search => resolved("search", parse(SEARCH)?),
             Self::Lossless => resolved("lossless", parse(LOSSLESS)?),
             Self::Preset(name) => resolved(name, preset(name, Quality::default())?),
             Self::Passes(text) => resolved("passes", parse(text)?),
@@ -119,6 +125,29 @@ impl Plan {
 }
 
 impl Resolved {
+    /// Whether how good the output is to be is left to a search: a pass quantises, and nothing says how finely.
+    pub(crate) fn can_search(&self) -> bool {
+        let is_open = |step: &StepText| !step.options.iter().any(|(name, _)| name == "quality" || name == "step");
+        self.text.steps.iter().any(|step| step.name == SEARCHED && is_open(step))
+    }
+
+    /// The steps from `start` on, with an aim for what is left open, or without what changes values.
+    pub(crate) fn tail(&self, start: usize, quality: Option<f64>) -> PipelineText {
+        let mut text = PipelineText { steps: self.text.steps.get(start..).unwrap_or_default().to_vec() };
+        match quality {
+            Some(quality) => text.with_default("quality", &quality.to_string()),
+            None => {
+                text.steps.retain(|step| step.name != SEARCHED);
+                text
+            }
+        }
+    }
+
+    /// Builds `text` with what the recipe says.
+    pub(crate) fn build(text: &PipelineText, rules: &Rules) -> Result<Pipeline, Error> {
+        Pipeline::build(text, rules).map_err(|error| Error::pipeline(&text.to_string(), error))
+    }
+
     /// Places of the passes that read evidence.
     pub(crate) fn first_reader_of_evidence(&self) -> Option<usize> {
         self.text.steps.iter().position(|step| READS_EVIDENCE.contains(&step.name.as_str()))
@@ -132,10 +161,9 @@ impl Resolved {
         Ok(rules)
     }
 
-    /// The pipeline of some of the steps.
-    pub(crate) fn pipeline(&self, steps: std::ops::Range<usize>, rules: &Rules) -> Result<Pipeline, Error> {
-        let text = PipelineText { steps: self.text.steps.get(steps).unwrap_or_default().to_vec() };
-        Pipeline::build(&text, rules).map_err(|error| Error::pipeline(&text.to_string(), error))
+    /// Some of the steps.
+    pub(crate) fn range(&self, steps: std::ops::Range<usize>) -> PipelineText {
+        PipelineText { steps: self.text.steps.get(steps).unwrap_or_default().to_vec() }
     }
 
     /// The text of the recipe, where there is one.
@@ -153,6 +181,9 @@ impl Resolved {
 fn auto(quality: Quality) -> String {
     format!("fold, recognise, quantize(quality={}), strip, pack", quality.decibels())
 }
+
+/// The same for a search.
+const SEARCH: &str = "fold, recognise, quantize, strip, pack";
 
 const LOSSLESS: &str = "recognise, strip, pack";
 

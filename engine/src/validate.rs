@@ -8,7 +8,7 @@ use crate::error::{EngineError, shape_text};
 use crate::metrics::classification::{Classification, ClassificationReport};
 use crate::metrics::fidelity::{Fidelity, FidelityReport};
 use crate::metrics::segmentation::{ClassMap, Segmentation, SegmentationReport};
-use crate::metrics::{argmax, percent};
+use crate::metrics::{Both, argmax, percent};
 use crate::pairs::run_pairs;
 use crate::preprocess::{Layout, Preprocess, Task};
 use crate::tensor::{ElementType, Tensor};
@@ -82,6 +82,8 @@ pub struct Drop {
 pub enum DropMetric {
     /// Top-1 of the original minus that of the compressed form.
     Top1,
+    /// Top-5 of the original minus that of the compressed form.
+    Top5,
     /// mIoU of the original minus that of the compressed form.
     MeanIou,
     /// 100 minus the agreement of both sides' classes: nothing was labelled.
@@ -93,10 +95,32 @@ pub enum DropMetric {
 }
 
 impl DropMetric {
+    /// Every metric.
+    pub const ALL: [Self; 6] =
+        [Self::Top1, Self::Top5, Self::MeanIou, Self::Agreement, Self::PixelAgreement, Self::RelativeError];
+
+    /// Whether it needs labels.
+    pub const fn needs_labels(self) -> bool {
+        matches!(self, Self::Top1 | Self::Top5 | Self::MeanIou)
+    }
+
+    /// Name on the command line.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Top1 => "top1",
+            Self::Top5 => "top5",
+            Self::MeanIou => "miou",
+            Self::Agreement => "agreement",
+            Self::PixelAgreement => "pixel-agreement",
+            Self::RelativeError => "relative-error",
+        }
+    }
+
     /// What tables call it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Top1 => "top-1",
+            Self::Top5 => "top-5",
             Self::MeanIou => "mIoU",
             Self::Agreement => "agreement",
             Self::PixelAgreement => "pixel agreement",
@@ -108,24 +132,48 @@ impl DropMetric {
 impl Validation {
     /// What was lost, by the metric that fits the task and the labels.
     pub fn drop(&self) -> Drop {
-        let drop = |points, metric| Drop { points, metric };
-        if let Some(report) = &self.classification {
-            return match report.top1_percent {
-                Some(top1) => drop(top1.drop(), DropMetric::Top1),
-                None => drop(100.0 - report.agreement_percent, DropMetric::Agreement),
-            };
+        let metric = match (&self.classification, &self.segmentation) {
+            (Some(report), _) if report.top1_percent.is_some() => DropMetric::Top1,
+            (Some(_), _) => DropMetric::Agreement,
+            (_, Some(report)) if report.mean_iou_percent.is_some() => DropMetric::MeanIou,
+            (_, Some(_)) => DropMetric::PixelAgreement,
+            _ => DropMetric::RelativeError,
+        };
+        Drop { points: self.loss(metric).unwrap_or(f64::NAN), metric }
+    }
+
+    /// What was lost, counted in `metric`, in percentage points; `None` where the outputs or the labels do not have it.
+    pub fn loss(&self, metric: DropMetric) -> Option<f64> {
+        let (classes, pixels) = (self.classification.as_ref(), self.segmentation.as_ref());
+        match metric {
+            DropMetric::Top1 => classes?.top1_percent.map(Both::drop),
+            DropMetric::Top5 => classes?.top5_percent.map(Both::drop),
+            DropMetric::Agreement => classes.map(|report| 100.0 - report.agreement_percent),
+            DropMetric::MeanIou => pixels?.mean_iou_percent.map(Both::drop),
+            DropMetric::PixelAgreement => pixels.map(|report| 100.0 - report.pixel_agreement_percent),
+            DropMetric::RelativeError => {
+                let worst = self.outputs.iter().map(|output| match output.fidelity.non_finite_mismatches {
+                    0 => output.fidelity.relative_error,
+                    _ => f64::INFINITY,
+                });
+                Some(100.0 * worst.fold(0.0, f64::max))
+            }
         }
-        if let Some(report) = &self.segmentation {
-            return match report.mean_iou_percent {
-                Some(iou) => drop(iou.drop(), DropMetric::MeanIou),
-                None => drop(100.0 - report.pixel_agreement_percent, DropMetric::PixelAgreement),
-            };
+    }
+
+    /// Standard error of [`Validation::loss`], in percentage points, from the samples of which the sides differ; NaN
+    /// where samples do not count one by one.
+    pub fn standard_error(&self, metric: DropMetric) -> f64 {
+        let Some(report) = &self.classification else { return f64::NAN };
+        match metric {
+            DropMetric::Top1 => report.changed.standard_error(report.labelled),
+            DropMetric::Top5 => report.changed_top5.standard_error(report.labelled),
+            DropMetric::Agreement => {
+                let share = report.agreement_percent / 100.0;
+                100.0 * (share * (1.0 - share) / report.samples.max(1) as f64).sqrt()
+            }
+            _ => f64::NAN,
         }
-        let worst = self.outputs.iter().map(|output| match output.fidelity.non_finite_mismatches {
-            0 => output.fidelity.relative_error,
-            _ => f64::INFINITY,
-        });
-        drop(100.0 * worst.fold(0.0, f64::max), DropMetric::RelativeError)
     }
 
     /// The points of [`Validation::drop`].

@@ -1,9 +1,23 @@
 //! The budget search: the smallest file whose loss stays within a bound, or the best that fits a number of bytes.
 //!
+//! One number says how good the output is to be, and with it every weight's step: the price of a bit is the same in all
+//! of them, and sensitivities make their errors comparable. The search bisects that number. Candidates are measured on
+//! one half of the test samples; what is chosen is held against the other half, which the search had not seen, and gives
+//! way to a finer one where it breaks the bound there.
+//!
 //! | module | what |
 //! |---|---|
+//! | [`goal`] | what is asked: bound, metric, floors of single classes |
+//! | [`bisection`] | which quality to try next |
+//! | `search` | the search itself |
+//! | `judge` | the original beside a candidate, on either half of the samples |
 //! | [`trace`] | what a search tried, what it chose, and what was confirmed |
 
+pub mod bisection;
+pub mod goal;
+pub(crate) mod judge;
+pub(crate) mod search;
 pub mod trace;
 
+pub use goal::{Floor, FloorMeasure, Goal};
 pub use trace::{Budget, Candidate, Confirmation, Search};

@@ -33,15 +33,14 @@ pub struct Search {
 /// One file that was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Candidate {
-    /// The aim for the network's output, in decibels.
+    /// The aim for the network's output, in decibels; infinite (`null` in JSON) where no value was changed.
     pub quality: f64,
-    /// Price of a bit in squared steps.
-    pub bit_price: f64,
     /// Bytes of the whole file.
     pub bytes: u64,
     /// What was lost, in percentage points.
     pub drop_points: f64,
-    /// Standard error of [`Candidate::drop_points`], in percentage points.
+    /// Standard error of [`Candidate::drop_points`], in percentage points; NaN (`null` in JSON) for mIoU and the like,
+    /// which are no means over samples.
     pub standard_error: f64,
     /// How often original and compressed give the same class, in percent; `None` where outputs are no classes.
     pub agreement_percent: Option<f64>,
@@ -58,7 +57,8 @@ pub struct Confirmation {
     pub samples: usize,
     /// What was lost, in percentage points.
     pub drop_points: f64,
-    /// Bounds within which the loss lies with 95 % confidence, in percentage points.
+    /// Bounds within which the loss lies with 95 % confidence, in percentage points; NaN (`null` in JSON) where no
+    /// standard error is known.
     pub interval_95: [f64; 2],
     /// Candidates that were held against these samples; from the second on they are not quite unseen.
     pub tries: usize,

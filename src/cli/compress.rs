@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use onnx_dcomp_engine::RuntimeKind;
+use onnx_dcomp_engine::validate::DropMetric;
 use onnx_dcomp_passes::registry;
 
 use super::samples::{SampleOptions, points, runtime};
 use super::terminal::Terminal;
 use super::{Shown, print, print_json};
+use crate::budget::goal::metric;
+use crate::budget::{Budget, Floor, Goal};
 use crate::report::compilation::Detail;
 use crate::{Coder, Compiler, Error, Plan, PrintAfter, Quality, Target, Verify};
 
@@ -42,9 +45,22 @@ pub(super) struct Compress {
     /// Samples (a folder or file) to validate on before anything is written.
     #[arg(long, value_name = "DIR", help_heading = "Samples")]
     data: Option<PathBuf>,
-    /// Write nothing and exit with 3 where more percentage points are lost.
-    #[arg(long, value_name = "POINTS", value_parser = points, allow_negative_numbers = true, requires = "data", help_heading = "Samples")]
+    /// Search the smallest file that loses at most so many percentage points; with a plan that says how finely to
+    /// quantise, write nothing where more are lost. Exit code 3 where that cannot be kept.
+    #[arg(long, value_name = "POINTS", value_parser = points, requires = "data", help_heading = "Budget")]
     max_drop: Option<f64>,
+    /// Search the best file of at most so many bytes.
+    #[arg(long, value_name = "N", requires = "data", conflicts_with = "max_drop", help_heading = "Budget")]
+    max_bytes: Option<u64>,
+    /// What a loss is counted in: top1, top5, miou, agreement, pixel-agreement, relative-error [default: what fits].
+    #[arg(long, value_name = "METRIC", value_parser = metric, requires = "data", help_heading = "Budget")]
+    metric: Option<DropMetric>,
+    /// A class that must not fall below a share, such as 'recall[3]>=0.98' or 'iou[5]>=0.6'.
+    #[arg(long, value_name = "FLOOR", requires = "data", help_heading = "Budget")]
+    floor: Vec<Floor>,
+    /// Let the passes learn from the training side of the samples, without labels; a search always does.
+    #[arg(long, requires = "data", help_heading = "Samples")]
+    calibrate: bool,
     /// Runtimes to validate in: tract, ort [default: the first that runs the model].
     #[arg(long, value_name = "LIST", value_parser = runtime, value_delimiter = ',', requires = "data", help_heading = "Samples")]
     runtime: Vec<RuntimeKind>,
@@ -115,7 +131,10 @@ pub(super) fn run(arguments: Compress) -> Result<(), Error> {
 
 fn compiler(arguments: Compress) -> Result<Compiler, Error> {
     let input = arguments.input.ok_or_else(|| Error::Usage("no model was given".to_owned()))?;
-    let mut compiler = Compiler::new(input).plan(arguments.plan.plan());
+    let is_bounded = arguments.max_drop.is_some() || arguments.max_bytes.is_some() || !arguments.floor.is_empty();
+    let is_planless = arguments.plan.is_empty();
+    let plan = if is_bounded && is_planless { Plan::Search } else { arguments.plan.plan() };
+    let mut compiler = Compiler::new(input).plan(plan);
     if let Some(output) = arguments.output.filter(|_| !arguments.dry_run) {
         compiler = compiler.output(output);
     }
@@ -138,7 +157,23 @@ fn compiler(arguments: Compress) -> Result<Compiler, Error> {
         compiler = compiler.report(report);
     }
     if let Some(data) = arguments.data {
-        compiler = compiler.validate(arguments.samples.of(data), arguments.runtime, arguments.max_drop);
+        let samples = arguments.samples.of(data);
+        let budget = match (arguments.max_drop, arguments.max_bytes) {
+            (Some(points), _) => Some(Budget::MaxDrop(points)),
+            (_, Some(bytes)) => Some(Budget::MaxBytes(bytes)),
+            // Floors and a metric alone bound nothing else.
+            _ if !arguments.floor.is_empty() => Some(Budget::MaxDrop(f64::INFINITY)),
+            _ => None,
+        };
+        compiler = match budget {
+            Some(budget) => {
+                let goal = Goal { budget, metric: arguments.metric, floors: arguments.floor };
+                let compiler = compiler.budget(samples, arguments.runtime, goal);
+                let is_open = is_planless || arguments.calibrate;
+                compiler.calibrate(is_open)
+            }
+            None => compiler.validate(samples, arguments.runtime, None).calibrate(arguments.calibrate),
+        };
     }
     if arguments.debugging.verify_each {
         compiler = compiler.verify(Verify::AfterEachPass);
@@ -154,6 +189,12 @@ fn compiler(arguments: Compress) -> Result<Compiler, Error> {
 }
 
 impl PlanOptions {
+    /// Whether nothing says what to do.
+    fn is_empty(&self) -> bool {
+        let Self { quality, lossless, preset, passes, recipe, .. } = self;
+        quality.is_none() && !lossless && preset.is_none() && passes.is_none() && recipe.is_none()
+    }
+
     fn plan(&self) -> Plan {
         if self.lossless {
             return Plan::Lossless;

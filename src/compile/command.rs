@@ -7,6 +7,7 @@ use onnx_dcomp_engine::PreprocessOptions;
 
 use super::{Check, Compiler};
 use crate::Plan;
+use crate::budget::Budget;
 use crate::plan::{Resolved, Target};
 
 /// The command line that does what `compiler` does.
@@ -14,6 +15,7 @@ pub(super) fn command(compiler: &Compiler) -> String {
     let mut line = CommandLine::new(&compiler.input, compiler.output.as_deref());
     match &compiler.plan {
         Plan::Auto(quality) => line.option("--quality", quality),
+        Plan::Search => {}
         Plan::Lossless => line.word("--lossless"),
         Plan::Preset(name) => line.option("--preset", name),
         Plan::Passes(text) => line.option("--passes", text),
@@ -25,7 +27,7 @@ pub(super) fn command(compiler: &Compiler) -> String {
     line.given("--coder", compiler.choices.coder.map(|coder| coder.name()));
     line.given("--seed", compiler.choices.seed);
     if let Some(check) = &compiler.check {
-        samples(&mut line, check);
+        samples(&mut line, check, &compiler.plan);
     }
     line.text
 }
@@ -49,10 +51,20 @@ pub(super) fn recipe(compiler: &Compiler, plan: &Resolved, input_sha256: &str) -
 }
 
 /// The options that say which samples are used and how they become inputs.
-fn samples(line: &mut CommandLine, check: &Check) {
+fn samples(line: &mut CommandLine, check: &Check, plan: &Plan) {
     let samples = &check.samples;
     line.option("--data", samples.path.display());
-    line.given("--max-drop", check.max_drop);
+    if let Some(goal) = &check.goal {
+        match goal.budget {
+            Budget::MaxDrop(points) => line.option("--max-drop", points),
+            Budget::MaxBytes(bytes) => line.option("--max-bytes", bytes),
+        }
+        line.given("--metric", goal.metric.map(|metric| metric.key()));
+        goal.floors.iter().for_each(|floor| line.option("--floor", floor));
+    }
+    if check.calibrates && !check.goal.as_ref().is_some_and(|_| matches!(plan, Plan::Search)) {
+        line.word("--calibrate");
+    }
     if !check.runtimes.is_empty() {
         line.option("--runtime", list(&check.runtimes));
     }

@@ -7,6 +7,7 @@
 mod guard;
 #[cfg(feature = "ort")]
 mod onnxruntime;
+mod recorded;
 #[cfg(feature = "tract")]
 mod tract;
 
@@ -16,6 +17,8 @@ use std::str::FromStr;
 
 use crate::error::EngineError;
 use crate::tensor::{Tensor, TensorInfo};
+
+pub use recorded::Recorded;
 
 /// A model that is ready to run.
 pub trait Session: Send {

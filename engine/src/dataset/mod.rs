@@ -9,6 +9,7 @@
 //! | [`image_folder`] | one folder for each class, or images without labels |
 //! | [`label_csv`] | images and a CSV of `file,class` |
 //! | [`segmentation`] | `X/` with images and `Xannot/` with labels for each pixel, as CamVid comes |
+//! | [`half`] | two halves of any of them |
 //! | [`cityscapes`] | `leftImg8bit/` and `gtFine/` |
 //! | [`numpy`] | `.npz` and `.npy` arrays under the names of the model's inputs |
 //! | [`onnx_test_data`] | `test_data_set_N/` with `input_N.pb` and `output_N.pb` |
@@ -16,6 +17,7 @@
 pub mod cityscapes;
 mod detect;
 mod files;
+pub mod half;
 pub mod image_folder;
 pub mod label_csv;
 pub mod mnist;
@@ -102,6 +104,9 @@ pub struct DataFolder {
 /// Names of the splits that results are reported on, the preferred one first.
 const TEST_SPLITS: [&str; 4] = ["test", "val", "valid", "validation"];
 
+/// Names of the splits that may be learnt from.
+const TRAINING_SPLITS: [&str; 2] = ["train", "training"];
+
 impl DataFolder {
     /// Finds out what lies at `path`.
     ///
@@ -129,6 +134,12 @@ impl DataFolder {
     pub fn default_split(&self) -> Option<&str> {
         let named = TEST_SPLITS.iter().find_map(|wanted| self.splits.iter().find(|(name, _)| name == wanted));
         named.or(if self.splits.len() == 1 { self.splits.first() } else { None }).map(|(name, _)| name.as_str())
+    }
+
+    /// The split that may be learnt from, where there is one.
+    pub fn training_split(&self) -> Option<&str> {
+        let named = TRAINING_SPLITS.iter().find_map(|wanted| self.splits.iter().find(|(name, _)| name == wanted));
+        named.map(|(name, _)| name.as_str())
     }
 
     /// The samples of `split`, or of [`DataFolder::default_split`]; at most `limit`, spread evenly over all.

@@ -13,6 +13,8 @@ pub struct Classification {
     agreeing: u64,
     top1: [u64; 2],
     top5: [u64; 2],
+    /// Of the largest output, and of the five largest.
+    changed: [Changed; 2],
     /// For each class the samples that have it, and those that each side finds.
     recall: Vec<[u64; 3]>,
     /// Of each side: rows are labels, columns predictions; only kept where they stay small.
@@ -39,6 +41,10 @@ pub struct ClassificationReport {
     pub top1_percent: Option<Both>,
     /// Labelled samples whose label is among the five largest outputs, in percent; none for fewer than six classes.
     pub top5_percent: Option<Both>,
+    /// Labelled samples that only one side finds.
+    pub changed: Changed,
+    /// Labelled samples that only one side has among the five largest outputs.
+    pub changed_top5: Changed,
     /// Each class that occurs among the labels.
     pub classes: Vec<ClassRecall>,
     /// Predictions of the compressed form (columns) for each label (rows), for up to 100 classes; else empty.
@@ -47,6 +53,23 @@ pub struct ClassificationReport {
     pub original_confusion: Vec<Vec<u64>>,
     /// Samples of which the sides say different classes: at most 12, spread evenly over all such samples.
     pub disagreements: Vec<Disagreement>,
+}
+
+/// Samples that only one side gets right.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Changed {
+    /// The original alone.
+    pub lost: u64,
+    /// The compressed form alone.
+    pub gained: u64,
+}
+
+impl Changed {
+    /// Standard error of the share of samples lost, of `samples`, in percentage points.
+    pub fn standard_error(self, samples: u64) -> f64 {
+        let (n, lost, gained) = (samples.max(1) as f64, self.lost as f64, self.gained as f64);
+        100.0 * ((lost + gained - (lost - gained).powi(2) / n).max(0.0)).sqrt() / n
+    }
 }
 
 /// A sample of which the sides say different classes.
@@ -84,6 +107,7 @@ impl Classification {
             agreeing: 0,
             top1: [0; 2],
             top5: [0; 2],
+            changed: [Changed::default(); 2],
             recall: vec![[0; 3]; classes],
             confusion: [confusion.clone(), confusion],
             disagreements: Vec::new(),
@@ -110,16 +134,23 @@ impl Classification {
         self.samples += 1;
         let Some(label) = label else { return };
         self.labelled += 1;
+        let mut found_by = [[false; 2]; 2];
         for (side, outputs) in [original, compressed].into_iter().enumerate() {
             let found = predictions[side] == label;
+            found_by[0][side] = found;
+            found_by[1][side] = rank(outputs, label).is_some_and(|rank| rank < 5);
             self.top1[side] += u64::from(found);
-            self.top5[side] += u64::from(rank(outputs, label).is_some_and(|rank| rank < 5));
+            self.top5[side] += u64::from(found_by[1][side]);
             if let Some(counts) = self.recall.get_mut(label) {
                 counts[1 + side] += u64::from(found);
                 if let Some(cell) = self.confusion[side].get_mut(label * self.classes + predictions[side]) {
                     *cell += 1;
                 }
             }
+        }
+        for (changed, found) in self.changed.iter_mut().zip(found_by) {
+            changed.lost += u64::from(found == [true, false]);
+            changed.gained += u64::from(found == [false, true]);
         }
         if let Some(counts) = self.recall.get_mut(label) {
             counts[0] += 1;
@@ -151,6 +182,8 @@ impl Classification {
             agreement_percent: percent(self.agreeing, self.samples),
             top1_percent: labelled.then(|| both(self.top1)),
             top5_percent: (labelled && self.classes > 5).then(|| both(self.top5)),
+            changed: self.changed[0],
+            changed_top5: self.changed[1],
             classes: classes.collect(),
             confusion: confusion(1),
             original_confusion: confusion(0),

@@ -89,6 +89,10 @@ fn points_shown(search: &Search) -> [f64; 2] {
     [lowest.max(-top) - margin, top + margin]
 }
 
+fn aim(candidate: &Candidate) -> String {
+    if candidate.quality.is_finite() { format!("{:.2}", candidate.quality) } else { "∞".to_owned() }
+}
+
 fn finite(value: f64) -> f64 {
     if value.is_finite() { value } else { 0.0 }
 }
@@ -184,8 +188,7 @@ fn point(plot: &Plot, place: usize, candidate: &Candidate, is_chosen: bool) -> M
         g class={ "candidate " (class) } {
             title {
                 "try " (place + 1) ": " (grouped(candidate.bytes)) " bytes, loss " (format!("{:.3}", candidate.drop_points))
-                " ± " (format!("{error:.3}")) " points, aim " (format!("{:.2}", candidate.quality)) " dB, bit price "
-                (format!("{:.3}", candidate.bit_price))
+                " ± " (format!("{error:.3}")) " points, aim " (aim(candidate)) " dB"
             }
             @if is_inside {
                 line.error x1=(length(x)) x2=(length(x)) y1=(length(above)) y2=(length(below)) {}
@@ -283,7 +286,7 @@ fn table(search: &Search) -> Markup {
                 table {
                     thead {
                         tr {
-                            th.number { "Try" } th.number { "Aim, dB" } th.number { "Bit price" } th.number { "Bytes" }
+                            th.number { "Try" } th.number { "Aim, dB" } th.number { "Bytes" }
                             th.number { "Loss, points" } th.number { "Standard error" } th.number { "Agreement" }
                             th.number { "Output, dB" } th { "Budget" }
                         }
@@ -292,11 +295,10 @@ fn table(search: &Search) -> Markup {
                         @for (place, candidate) in search.candidates.iter().enumerate() {
                             tr.chosen[search.chosen == Some(place)] {
                                 td.number { (place + 1) }
-                                td.number { (format!("{:.2}", candidate.quality)) }
-                                td.number { (format!("{:.4}", candidate.bit_price)) }
+                                td.number { (aim(candidate)) }
                                 td.number { (grouped(candidate.bytes)) }
                                 td.number { (format!("{:.3}", candidate.drop_points)) }
-                                td.number { (format!("{:.3}", candidate.standard_error)) }
+                                td.number { (if candidate.standard_error.is_finite() { format!("{:.3}", candidate.standard_error) } else { "–".to_owned() }) }
                                 td.number { (candidate.agreement_percent.map(|percent| format!("{percent:.2} %")).unwrap_or_default()) }
                                 td.number { (format!("{:.1}", candidate.sqnr_db)) }
                                 td { (if candidate.keeps_budget { "kept" } else { "broken" })

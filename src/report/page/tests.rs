@@ -60,7 +60,6 @@ fn compilation() -> Compilation {
 fn candidate(bytes: u64, drop_points: f64, keeps_budget: bool) -> Candidate {
     Candidate {
         quality: 30.0,
-        bit_price: 0.1,
         bytes,
         drop_points,
         standard_error: 0.1,

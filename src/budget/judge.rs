@@ -1,0 +1,191 @@
+//! The original beside a candidate, on either half of the samples.
+
+use std::path::Path;
+
+use onnx_dcomp_engine::backend::Recorded;
+use onnx_dcomp_engine::dataset::half::{Half, halves};
+use onnx_dcomp_engine::validate::DropMetric;
+use onnx_dcomp_engine::{
+    DataFolder, Dataset, Label, ModelSource, Preprocess, PreprocessOptions, RuntimeKind, RuntimeOptions, Session, Task,
+    ValidateOptions, Validation, open, validate,
+};
+use onnx_dcomp_ir::Model;
+
+use super::{Floor, FloorMeasure, Goal};
+use crate::fidelity;
+use crate::validation::Samples;
+use crate::{Error, Watch};
+
+/// Which samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// What the search looks at.
+    Search,
+    /// What it does not.
+    Confirmation,
+}
+
+/// Runs the original and candidates.
+pub(crate) struct Judge {
+    runtime: RuntimeKind,
+    original: [Recorded; 2],
+    halves: [Half; 2],
+    preprocess: Preprocess,
+    training: Option<Box<dyn Dataset>>,
+    metric: DropMetric,
+}
+
+/// Fewer labelled samples than classes are too few, unless there are so many.
+const ENOUGH_SAMPLES: usize = 100;
+
+impl Judge {
+    /// Opens the model at `path` in the first of `runtimes` that runs it, and the samples, and checks that they can tell
+    /// what `goal` asks.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where they cannot, with what to do; and where a model or sample cannot be read.
+    pub(crate) fn open(
+        path: &Path,
+        samples: &Samples,
+        preprocess: &PreprocessOptions,
+        runtimes: &[RuntimeKind],
+        goal: &Goal,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let kinds = if runtimes.is_empty() { RuntimeKind::ALL.to_vec() } else { runtimes.to_vec() };
+        let mut reasons = Vec::new();
+        for kind in kinds {
+            let session = || open(kind, ModelSource::path(path), &RuntimeOptions::default());
+            let first = match session() {
+                Ok(first) => first,
+                Err(error) => {
+                    reasons.push(error.to_string());
+                    continue;
+                }
+            };
+            let preprocess = preprocess.resolve(first.inputs(), first.outputs())?;
+            let folder = DataFolder::open(&samples.path, &preprocess)?;
+            let test = folder.dataset(samples.split.as_deref(), samples.limit)?;
+            let used = samples.split.as_deref().or(folder.default_split());
+            let training = folder.training_split().filter(|split| Some(*split) != used);
+            let training = training.map(|split| folder.dataset(Some(split), None)).transpose()?;
+            let name = samples.path.display().to_string();
+            let metric = check(&name, test.as_ref(), &preprocess, first.as_ref(), goal)?;
+            let original = [Recorded::new(first), Recorded::new(session()?)];
+            return Ok(Self { runtime: kind, original, halves: halves(test, seed), preprocess, training, metric });
+        }
+        Err(Error::NoRuntime { reasons })
+    }
+
+    /// What a loss is counted in.
+    pub(crate) fn metric(&self) -> DropMetric {
+        self.metric
+    }
+
+    /// The samples that may be learnt from: the training side, or where there is none those that the search looks at.
+    pub(crate) fn training(&self) -> &dyn Dataset {
+        self.training.as_deref().unwrap_or(&self.halves[0])
+    }
+
+    /// Whether the samples that are learnt from are others than those that candidates are measured on.
+    pub(crate) fn has_training_side(&self) -> bool {
+        self.training.is_some()
+    }
+
+    /// How many samples a side has.
+    pub(crate) fn samples(&self, side: Side) -> usize {
+        self.halves[side as usize].len()
+    }
+
+    /// Measures `candidate` on one side.
+    ///
+    /// # Errors
+    /// Where the candidate does not run, or a sample cannot be read.
+    pub(crate) fn measure(&mut self, candidate: &Model, side: Side, watch: &dyn Watch) -> Result<Validation, Error> {
+        let mut session = fidelity::session(self.runtime, candidate)?;
+        let original = &mut self.original[side as usize];
+        original.rewind();
+        let validation = validate(
+            original,
+            session.as_mut(),
+            &self.halves[side as usize],
+            &self.preprocess,
+            &ValidateOptions::default(),
+            &mut |done, _| watch.advance(done as u64),
+        );
+        Ok(validation?)
+    }
+}
+
+/// Whether the samples can tell what is asked; the metric.
+fn check(
+    name: &str,
+    data: &dyn Dataset,
+    preprocess: &Preprocess,
+    session: &dyn Session,
+    goal: &Goal,
+) -> Result<DropMetric, Error> {
+    let wrong = |reason: String| Err(Error::Usage(format!("{name}: {reason}")));
+    let first = data.sample(0)?;
+    for (info, input) in session.inputs().iter().zip(&first.inputs) {
+        if !info.accepts(input.shape(), input.element()) {
+            return Err(info.mismatch(&first.name, input.shape(), input.element()).into());
+        }
+    }
+    let is_labelled = matches!(first.label, Label::Class(_) | Label::Pixels(_));
+    let fitting: &[DropMetric] = match preprocess.task {
+        Task::Classification => &[DropMetric::Top1, DropMetric::Top5, DropMetric::Agreement, DropMetric::RelativeError],
+        Task::Segmentation => &[DropMetric::MeanIou, DropMetric::PixelAgreement, DropMetric::RelativeError],
+        Task::Other => &[DropMetric::RelativeError],
+    };
+    let natural = fitting.iter().copied().find(|metric| is_labelled || !metric.needs_labels());
+    let metric = goal.metric.or(natural).unwrap_or(DropMetric::RelativeError);
+    if !fitting.contains(&metric) {
+        let names: Vec<&str> = fitting.iter().map(|metric| metric.key()).collect();
+        return wrong(format!(
+            "the model's output has no {}: its task is {}, which can be measured by {}; choose one with `--metric`, or \
+             say what the output means with `--task`",
+            metric.name(),
+            preprocess.task,
+            names.join(", ")
+        ));
+    }
+    if metric.needs_labels() && !is_labelled {
+        return wrong(format!(
+            "{} needs labels, and the samples have none; measure the agreement with the original: `--metric {}`",
+            metric.name(),
+            fitting.iter().find(|metric| !metric.needs_labels()).map_or("agreement", |metric| metric.key())
+        ));
+    }
+    if data.len() < 2 {
+        return wrong("a search needs two samples at least: one to search on, one to confirm on".to_owned());
+    }
+    if let (Label::Class(_), Some(classes)) = (&first.label, preprocess.classes)
+        && metric.needs_labels()
+        && data.len() < classes.min(ENOUGH_SAMPLES)
+    {
+        return wrong(format!(
+            "{} samples say nothing of {classes} classes; give more, or measure the agreement with the original: \
+             `--metric agreement`",
+            data.len()
+        ));
+    }
+    for floor in &goal.floors {
+        check_floor(name, floor, preprocess, is_labelled)?;
+    }
+    Ok(metric)
+}
+
+fn check_floor(name: &str, floor: &Floor, preprocess: &Preprocess, is_labelled: bool) -> Result<(), Error> {
+    let fits = match floor.measure {
+        FloorMeasure::Recall => preprocess.task == Task::Classification,
+        FloorMeasure::Iou => preprocess.task == Task::Segmentation,
+    };
+    let wrong = |reason: &str| Err(Error::Usage(format!("{name}: the floor {floor} cannot be checked: {reason}")));
+    match preprocess.classes {
+        _ if !fits => wrong("recall is for classification, iou for segmentation"),
+        _ if !is_labelled => wrong("the samples have no labels"),
+        Some(classes) if floor.class >= classes => wrong(&format!("there are {classes} classes, numbered from 0")),
+        _ => Ok(()),
+    }
+}
