@@ -8,7 +8,7 @@
 //! | [`dataset`] | [`DataFolder`]: finds out what a folder holds, and reads its samples one by one |
 //! | [`evidence`] | what running a model on synthetic inputs tells of its weights |
 //! | [`metrics`] | fidelity, classification and segmentation, each accumulated sample by sample |
-//! | [`examples`] | single samples to look at: their pictures, and what both sides say of them |
+//! | [`mod@examples`] | single samples to look at: their pictures, and what both sides say of them |
 //! | [`mod@validate`] | [`validate()`]: an original and its compressed form over a data set; [`runtimes_agree`] |
 //!
 //! ```no_run

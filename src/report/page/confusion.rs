@@ -16,7 +16,7 @@ const NAMES: f64 = 74.0;
 /// The matrices of both sides, and what changed between them.
 pub(super) fn matrices(report: &ClassificationReport, names: &[String]) -> Markup {
     let classes = report.confusion.len();
-    if classes < 2 || classes > MOST_CLASSES || report.original_confusion.len() != classes {
+    if !(2..=MOST_CLASSES).contains(&classes) || report.original_confusion.len() != classes {
         return html! {};
     }
     let change: Vec<Vec<f64>> = differences(&report.original_confusion, &report.confusion);

@@ -172,6 +172,8 @@ fn frontier(plot: &Plot, candidates: &[Candidate]) -> String {
         best = best.min(candidate.drop_points);
         improves
     });
+    // What is too far above to be drawn to scale has no place on a line.
+    sorted.retain(|candidate| plot.points.holds(candidate.drop_points));
     let place = |candidate: &&Candidate| {
         format!("{},{}", length(plot.x(candidate.bytes)), length(plot.points.at(candidate.drop_points)))
     };
