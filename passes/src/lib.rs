@@ -5,6 +5,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`curvature`] | what the output of a layer makes of errors in its weight |
 //! | [`fold`] | what can be computed before the model runs: constants, BatchNormalization, dead code |
 //! | [`graph_bytes`](mod@graph_bytes) | how large a model is beside its weights |
 //! | [`lower`] | forms become plain tensors |
@@ -23,6 +24,7 @@
 //! | [`share`] | k-means: alike elements share a value |
 //! | [`strip`] | short names, no documentation, no defaults |
 
+pub mod curvature;
 pub mod fold;
 pub mod graph_bytes;
 pub mod lower;
