@@ -15,7 +15,7 @@
 //! | [`pass`] | what a pass is, and what it reports |
 //! | [`pipeline`] | pipelines: text, presets, running |
 //! | [`print`](mod@print) | a model as text |
-//! | [`prune`] | zeroes the smallest elements |
+//! | [`prune`] | zeroes the smallest elements, or those that the outputs miss least |
 //! | [`quantize`] | moves elements to a grid, by rate and distortion |
 //! | [`recipe`] | recipes: a pipeline, and rules for single weights, in TOML |
 //! | [`recognise`] | finds codebooks in plain floats, bit for bit |
