@@ -96,6 +96,8 @@ const READS_EVIDENCE: [&str; 2] = ["quantize", "share"];
 
 /// The pass whose option `quality` a budget search varies.
 const SEARCHED: &str = "quantize";
+/// Passes that ask for it only with some value of an option.
+const READS_EVIDENCE_WITH: [(&str, &str, &str); 2] = [("prune", "criterion", "obs"), ("prune", "scope", "sensitivity")];
 
 impl Plan {
     /// Reads the plan; `quality` of a recipe gives way to none on the command line.
@@ -148,9 +150,17 @@ impl Resolved {
         Pipeline::build(text, rules).map_err(|error| Error::pipeline(&text.to_string(), error))
     }
 
-    /// Places of the passes that read evidence.
+    /// Place of the first pass that reads evidence.
     pub(crate) fn first_reader_of_evidence(&self) -> Option<usize> {
-        self.text.steps.iter().position(|step| READS_EVIDENCE.contains(&step.name.as_str()))
+        self.text.steps.iter().position(|step| self.reads_evidence(step))
+    }
+
+    fn reads_evidence(&self, step: &StepText) -> bool {
+        let of_rules = self.recipe.iter().flat_map(|(.., recipe)| recipe.options_of(&step.name));
+        let of_step = step.options.iter().map(|(option, value)| (option.as_str(), value.as_str()));
+        let given: Vec<(&str, &str)> = of_step.chain(of_rules).collect();
+        let asks = |&(pass, option, value): &(&str, _, _)| pass == step.name && given.contains(&(option, value));
+        READS_EVIDENCE.contains(&step.name.as_str()) || READS_EVIDENCE_WITH.iter().any(asks)
     }
 
     /// What the recipe says of the weights of `model`; those that it keeps from every pass are marked.
@@ -287,5 +297,30 @@ mod tests {
         let place = |name: &str| resolved.text.steps.iter().position(|step| step.name == name).unwrap();
         assert_eq!(resolved.first_reader_of_evidence(), Some(place("quantize")));
         assert!(place("fold") < place("quantize"));
+    }
+
+    #[test]
+    fn evidence_is_gathered_only_for_options_that_need_it() {
+        let first = |text: &str| {
+            let resolved = Plan::Passes(text.to_owned()).resolve(Choices::default()).unwrap();
+            resolved.first_reader_of_evidence()
+        };
+        assert_eq!(first("fold, prune(sparsity=0.9), pack"), None);
+        assert_eq!(first("fold, prune(criterion=magnitude), pack"), None);
+        assert_eq!(first("fold, prune(criterion=obs), pack"), Some(1));
+        assert_eq!(first("fold, prune, prune(scope=sensitivity), pack"), Some(2));
+    }
+
+    #[test]
+    fn a_rule_for_one_weight_may_ask_for_evidence() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("r.toml");
+        let first = |rule: &str| {
+            let text = format!("pipeline = \"fold, prune, pack\"\n[[rule]]\nmatch = \"fc1\"\nprune = {rule}\n");
+            std::fs::write(&file, text).unwrap();
+            Plan::Recipe(file.clone()).resolve(Choices::default()).unwrap().first_reader_of_evidence()
+        };
+        assert_eq!(first("{ sparsity = 0.9 }"), None);
+        assert_eq!(first("{ criterion = \"obs\" }"), Some(1));
     }
 }

@@ -50,6 +50,30 @@ pub struct MomentBlock {
 }
 
 impl SecondMoment {
+    /// Mean of the diagonal: the mean square of an element of `x`. 0 where there is no column.
+    pub fn mean_square(&self) -> f64 {
+        let diagonal = |b: &MomentBlock| (0..b.size).map(|i| f64::from(b.values[i * b.size + i])).sum::<f64>();
+        self.blocks.iter().map(diagonal).sum::<f64>() / self.columns().max(1) as f64
+    }
+
+    /// The covariance: what is left of the second moment without the mean of `x`. `None` where the mean is not known.
+    pub fn covariance(&self) -> Option<Self> {
+        if self.mean.len() != self.columns() {
+            return None;
+        }
+        let mut start = 0;
+        let block = |block: &MomentBlock| {
+            let mean = &self.mean[start..start + block.size];
+            start += block.size;
+            let rows = block.values.chunks(block.size.max(1)).zip(mean);
+            let values =
+                rows.flat_map(|(row, &own)| row.iter().zip(mean).map(move |(&value, &other)| value - own * other));
+            MomentBlock { size: block.size, values: values.collect() }
+        };
+        let blocks = self.blocks.iter().map(block).collect();
+        Some(Self { blocks, mean: vec![0.0; self.mean.len()], samples: self.samples })
+    }
+
     /// Number of columns that the blocks cover.
     pub fn columns(&self) -> usize {
         self.blocks.iter().map(|block| block.size).sum()

@@ -5,6 +5,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`curvature`] | what the output of a layer makes of errors in its weight |
 //! | [`fold`] | what can be computed before the model runs: constants, BatchNormalization, dead code |
 //! | [`graph_bytes`](mod@graph_bytes) | how large a model is beside its weights |
 //! | [`lower`] | forms become plain tensors |
@@ -14,7 +15,7 @@
 //! | [`pass`] | what a pass is, and what it reports |
 //! | [`pipeline`] | pipelines: text, presets, running |
 //! | [`print`](mod@print) | a model as text |
-//! | [`prune`] | zeroes the smallest elements |
+//! | [`prune`] | zeroes the smallest elements, or those that the outputs miss least |
 //! | [`quantize`] | moves elements to a grid, by rate and distortion |
 //! | [`recipe`] | recipes: a pipeline, and rules for single weights, in TOML |
 //! | [`recognise`] | finds codebooks in plain floats, bit for bit |
@@ -23,6 +24,7 @@
 //! | [`share`] | k-means: alike elements share a value |
 //! | [`strip`] | short names, no documentation, no defaults |
 
+pub mod curvature;
 pub mod fold;
 pub mod graph_bytes;
 pub mod lower;

@@ -194,6 +194,12 @@ impl Recipe {
         }
     }
 
+    /// Names and values of the options that the rules give for the pass `pass`.
+    pub fn options_of<'a>(&'a self, pass: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let of_pass = self.rules.iter().flat_map(|rule| &rule.passes).filter(move |(name, _)| name == pass);
+        of_pass.flat_map(|(_, own)| &own.options).map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     fn rules_of(&self, pass: &str) -> Vec<Rule> {
         let of_rule = |rule: &RecipeRule| {
             let own = rule.passes.iter().find(|(name, _)| name == pass).map(|(_, own)| own.clone()).unwrap_or_default();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use onnx_dcomp_forms::{Form, FormKind, Grid, GridKind, Steps, Values};
 use onnx_dcomp_ir::{Evidence, Model, MomentBlock, SecondMoment};
-use onnx_dcomp_passes::quantize::{Centring, Curvature, Target, feedback, viterbi};
+use onnx_dcomp_passes::quantize::{Curvature, Target, feedback, viterbi};
 use onnx_dcomp_passes::{Pipeline, pack};
 use onnx_dcomp_proto::Message;
 use proptest::prelude::*;
@@ -103,7 +103,7 @@ fn output_error(values: &[f32], levels: Vec<i16>, target: &Target<'_>, moment: &
 fn feedback_lowers_the_error_of_the_outputs() {
     let values = values(64 * 90, 3);
     let moment = correlated(90, 0.9);
-    let curvature = Curvature::new(&moment, 0.01, Centring::Raw).expect("the moment is positive definite");
+    let curvature = Curvature::new(&moment, 0.01).expect("the moment is positive definite");
     for kind in [GridKind::Uniform, GridKind::Trellis] {
         let target = Target { kind, steps: &[0.4], row_length: 90, lambda: 0.0, keeps_zeros: false };
         let without = output_error(&values, viterbi::quantize(&dense(&values), &target).levels, &target, &moment);
@@ -116,7 +116,7 @@ fn feedback_lowers_the_error_of_the_outputs() {
 fn zeros_stay_zeros_where_that_is_asked_for() {
     let mut values = values(40 * 60, 5);
     values.iter_mut().step_by(3).for_each(|value| *value = 0.0);
-    let curvature = Curvature::new(&correlated(60, 0.8), 0.01, Centring::Raw).expect("the moment is positive definite");
+    let curvature = Curvature::new(&correlated(60, 0.8), 0.01).expect("the moment is positive definite");
     for kind in [GridKind::Uniform, GridKind::Trellis] {
         let target = Target { kind, steps: &[0.1], row_length: 60, lambda: 0.02, keeps_zeros: true };
         let plain = viterbi::quantize(&dense(&values), &target).levels;
@@ -136,7 +136,7 @@ fn zeros_stay_zeros_where_that_is_asked_for() {
 fn feedback_without_correlation_is_plain_quantisation() {
     let values = values(32 * 40, 4);
     let moment = correlated(40, 0.0);
-    let curvature = Curvature::new(&moment, 0.0, Centring::Raw).expect("the identity is positive definite");
+    let curvature = Curvature::new(&moment, 0.0).expect("the identity is positive definite");
     assert!((curvature.mean_weight() - 1.0).abs() < 1e-6);
     let target = Target { kind: GridKind::Uniform, steps: &[0.2], row_length: 40, lambda: 0.0, keeps_zeros: false };
     let plain = viterbi::quantize(&dense(&values), &target).levels;
@@ -147,9 +147,9 @@ fn feedback_without_correlation_is_plain_quantisation() {
 fn a_moment_that_is_not_positive_definite_is_refused() {
     let of = |values| SecondMoment { blocks: vec![MomentBlock { size: 2, values }], mean: Vec::new(), samples: 1 };
     let moment = of(vec![1.0, 2.0, 2.0, 1.0]);
-    assert!(Curvature::new(&moment, 0.0, Centring::Raw).is_none());
+    assert!(Curvature::new(&moment, 0.0).is_none());
     let nothing = of(vec![0.0; 4]);
-    assert!(Curvature::new(&nothing, 0.1, Centring::Raw).is_none());
+    assert!(Curvature::new(&nothing, 0.1).is_none());
 }
 
 #[test]

@@ -182,7 +182,7 @@ impl Study<'_> {
             }
             if let (Some(sensitivity), Some(bias), Some(moment)) = (sensitivity, &layer.bias, &moment) {
                 // One unit of error in a bias is what a unit of error in a row would be if the input were one.
-                evidence.sensitivity.insert(bias.clone(), sensitivity / moments::mean_square(moment).max(1e-12));
+                evidence.sensitivity.insert(bias.clone(), sensitivity / moment.mean_square().max(1e-12));
             }
             if let Some(sensitivity) = sensitivity {
                 evidence.sensitivity.insert(layer.weight.clone(), sensitivity);

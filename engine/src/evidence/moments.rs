@@ -124,11 +124,3 @@ impl Accumulator {
         is_finite.then_some(moment)
     }
 }
-
-/// Mean square of an element of the input.
-pub fn mean_square(moment: &SecondMoment) -> f64 {
-    let diagonal = |block: &MomentBlock| -> f64 {
-        (0..block.size).map(|index| f64::from(block.values[index * block.size + index])).sum()
-    };
-    moment.blocks.iter().map(diagonal).sum::<f64>() / moment.columns().max(1) as f64
-}

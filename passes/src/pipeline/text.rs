@@ -299,7 +299,7 @@ mod tests {
         expect(
             "prune(sparcity=0.9)",
             "7: pass `prune`: unknown option `sparcity`; did you mean `sparsity`? \
-             (known: sparsity, criterion, scope, select)",
+             (known: sparsity, criterion, scope, damping, select)",
             "sparcity",
         );
         expect(

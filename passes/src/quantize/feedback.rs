@@ -13,141 +13,16 @@
 use std::ops::Range;
 
 use onnx_dcomp_forms::{GridKind, trellis};
-use onnx_dcomp_ir::{MomentBlock, SecondMoment};
-use rayon::prelude::*;
 
 use super::neighbourhood::Neighbourhood;
 use super::rate::{Counts, RateModel};
 use super::target::{MAX_LEVEL, PREDECESSORS, Quantized, Target, lower_level, point};
+use crate::curvature::Curvature;
+use crate::curvature::Factor;
 
 /// Columns whose levels are decided together. Longer blocks cost time (each path carries a row of this length) and
 /// gain little: a path's past is settled after some five times the trellis' memory.
 const BLOCK: usize = 32;
-
-/// What the output makes of an error in one row of the weight.
-#[derive(Debug, Clone)]
-pub struct Curvature {
-    /// Consecutive diagonal blocks that cover a row.
-    blocks: Vec<Factor>,
-    /// Mean of the second moment's diagonal after centring over that before.
-    spread: f64,
-}
-
-/// What of the input's second moment counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Centring {
-    /// All of it.
-    Raw,
-    /// What is left without the mean: errors in the mean of a layer's output are made good elsewhere.
-    Centred,
-}
-
-/// The upper Cholesky factor of the inverse of one diagonal block of the second moment.
-#[derive(Debug, Clone)]
-struct Factor {
-    size: usize,
-    /// Row-major, `size` squared; row `j` is divided by its diagonal element.
-    rows: Vec<f32>,
-    /// `1 / U_jj^2`: what a unit of squared error in column `j` costs after compensation.
-    weight: Vec<f32>,
-}
-
-impl Curvature {
-    /// Factors a second moment, centred or not, scaled to a mean diagonal of one and damped by `damping` times that mean.
-    ///
-    /// `None` where it is not positive definite even so: it then tells nothing.
-    pub fn new(moment: &SecondMoment, damping: f64, centring: Centring) -> Option<Self> {
-        let raw = mean_diagonal(&moment.blocks);
-        let centred = match centring {
-            Centring::Centred if moment.mean.len() == moment.columns() => Some(centred(moment)),
-            _ => None,
-        };
-        let blocks = centred.as_ref().unwrap_or(&moment.blocks);
-        let mean = mean_diagonal(blocks);
-        if !(mean.is_finite() && mean > 0.0 && mean <= raw) {
-            return None;
-        }
-        let blocks = blocks.par_iter().map(|block| Factor::new(block, mean, damping)).collect::<Option<_>>()?;
-        Some(Self { blocks, spread: mean / raw })
-    }
-
-    /// Mean of the second moment's diagonal as it counts here, over that of the raw one; at most one.
-    pub fn spread(&self) -> f64 {
-        self.spread
-    }
-
-    /// Geometric mean of what a unit of squared error costs, at most one: how much coarser the grid may be.
-    pub fn mean_weight(&self) -> f64 {
-        let weights = || self.blocks.iter().flat_map(|block| &block.weight);
-        (weights().map(|&weight| f64::from(weight).ln()).sum::<f64>() / weights().count() as f64).exp()
-    }
-}
-
-fn mean_diagonal(blocks: &[MomentBlock]) -> f64 {
-    let diagonal = |b: &MomentBlock| (0..b.size).map(|i| f64::from(b.values[i * b.size + i])).sum::<f64>();
-    blocks.iter().map(diagonal).sum::<f64>() / blocks.iter().map(|block| block.size).sum::<usize>() as f64
-}
-
-/// The covariance: the second moment without the product of means.
-fn centred(moment: &SecondMoment) -> Vec<MomentBlock> {
-    let mut start = 0;
-    let block = |block: &MomentBlock| {
-        let mean = &moment.mean[start..start + block.size];
-        start += block.size;
-        let rows = block.values.chunks(block.size.max(1)).zip(mean);
-        let values = rows.flat_map(|(row, &own)| row.iter().zip(mean).map(move |(&value, &other)| value - own * other));
-        MomentBlock { size: block.size, values: values.collect() }
-    };
-    moment.blocks.iter().map(block).collect()
-}
-
-impl Factor {
-    fn new(moment: &MomentBlock, mean: f64, damping: f64) -> Option<Self> {
-        let n = moment.size;
-        let mut a: Vec<f64> = moment.values.iter().map(|&value| f64::from(value) / mean).collect();
-        (0..n).for_each(|i| a[i * n + i] += damping);
-        // H = L L^T from the bottom right corner upwards (a Cholesky factorisation of the reversed matrix) gives
-        // H = V V^T with V upper triangular, hence H^-1 = (V^-1)^T (V^-1): U = V^-1, with rows in natural order.
-        for j in (0..n).rev() {
-            let mut pivot = a[j * n + j];
-            for k in j + 1..n {
-                pivot -= a[j * n + k] * a[j * n + k];
-            }
-            if pivot.is_nan() || pivot <= 0.0 {
-                return None;
-            }
-            let diagonal = pivot.sqrt();
-            a[j * n + j] = diagonal;
-            for i in 0..j {
-                let (head, tail) = a.split_at_mut(j * n);
-                let dot: f64 = head[i * n + j + 1..i * n + n].iter().zip(&tail[j + 1..n]).map(|(x, y)| x * y).sum();
-                head[i * n + j] = (head[i * n + j] - dot) / diagonal;
-            }
-        }
-        // Inverts V in place of a second matrix, row by row from the bottom: U = V^-1 is upper triangular too.
-        let mut rows = vec![0f32; n * n];
-        let mut inverse = vec![0f64; n * n];
-        for i in (0..n).rev() {
-            let diagonal = 1.0 / a[i * n + i];
-            let mut row = vec![0f64; n];
-            row[i] = diagonal;
-            for k in i + 1..n {
-                let factor = -a[i * n + k] * diagonal;
-                if factor != 0.0 {
-                    for (slot, &value) in row[k..].iter_mut().zip(&inverse[k * n + k..k * n + n]) {
-                        *slot += factor * value;
-                    }
-                }
-            }
-            inverse[i * n..(i + 1) * n].copy_from_slice(&row);
-            for (slot, value) in rows[i * n..(i + 1) * n].iter_mut().zip(&row) {
-                *slot = (value / diagonal) as f32;
-            }
-        }
-        let weight = (0..n).map(|i| (a[i * n + i] * a[i * n + i]) as f32).collect();
-        Some(Self { size: n, rows, weight })
-    }
-}
 
 /// Quantises `values` row by row: twice to learn the rates, from the first rows, then for good.
 ///

@@ -20,7 +20,7 @@ use onnx_dcomp_forms::{Form, Grid, GridKind, Steps, Values};
 use onnx_dcomp_ir::{Evidence, Model, Role, SecondMoment, Weight, WeightId};
 use rayon::prelude::*;
 
-pub use feedback::{Centring, Curvature};
+pub use crate::curvature::Curvature;
 pub use target::{Quantized, Target};
 
 use crate::registry::Configured;
@@ -211,6 +211,8 @@ fn quantize(model: &Model, task: &Task, elements: usize, evidence: &Evidence) ->
 struct Known<'a> {
     moment: Option<&'a SecondMoment>,
     curvature: Option<Curvature>,
+    /// Mean square of the input as the curvature counts it, over that of the whole input; at most one.
+    spread: f64,
     /// The bias, where the layer has one that may change and the mean of its input is known.
     bias: Option<WeightId>,
 }
@@ -227,9 +229,12 @@ impl<'a> Known<'a> {
             let bias = model.weight(id);
             may_change(bias) && bias.len() == rows && moment.is_some_and(|moment| moment.mean.len() == row_length)
         });
-        let centring = if bias.is_some() { Centring::Centred } else { Centring::Raw };
-        let curvature = moment.and_then(|moment| Curvature::new(moment, options.damping, centring));
-        Self { moment, curvature, bias }
+        // What is wrong in the mean of the outputs, the bias makes good.
+        let covariance = moment.filter(|_| bias.is_some()).and_then(SecondMoment::covariance);
+        let counted = covariance.as_ref().or(moment);
+        let spread = counted.zip(moment).map_or(1.0, |(counted, moment)| counted.mean_square() / moment.mean_square());
+        let curvature = counted.and_then(|counted| Curvature::new(counted, options.damping));
+        Self { moment, curvature, spread, bias }
     }
 }
 
@@ -273,7 +278,6 @@ fn by_rate(weight: &Weight, task: &Task, elements: usize, known: &Known<'_>, den
     let row_length = row_length(weight);
     // What a unit of squared error weighs once the elements behind it have made the best of it.
     let weighted = known.curvature.as_ref().map_or(1.0, |curvature| curvature.mean_weight());
-    let spread = known.curvature.as_ref().map_or(1.0, |curvature| curvature.spread());
     let is_vector = !weight.role.is_kernel();
     let kind = if options.scheme == Scheme::Uniform || is_vector { GridKind::Uniform } else { GridKind::Trellis };
     let spacing = match kind {
@@ -287,7 +291,7 @@ fn by_rate(weight: &Weight, task: &Task, elements: usize, known: &Known<'_>, den
         // The price of a bit in relative squared error of the output, the same for every weight.
         let price = 10f64.powf(-options.quality / 10.0) / (ERROR_PER_PRICE * elements as f64);
         let bit_price = if options.bit_price > 0.0 { options.bit_price } else { USUAL_BIT_PRICE };
-        spacing * (price / (task.sensitivity * weighted * spread * bit_price)).sqrt()
+        spacing * (price / (task.sensitivity * weighted * known.spread.max(1e-6) * bit_price)).sqrt()
     };
     let largest = dense.iter().fold(0f32, |largest, value| largest.max(value.abs()));
     // Levels must fit sixteen bits, and a step must not vanish.

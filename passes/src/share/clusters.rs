@@ -31,6 +31,8 @@ pub struct Clusters {
     pub distortion: f64,
     /// Bits of an ideal order-0 code for the codes.
     pub bits: f64,
+    /// Price of one bit, in squared error, that they were found at.
+    pub lambda: f64,
     /// Cost after each iteration: `distortion + lambda * bits`.
     pub history: Vec<f64>,
 }
@@ -278,7 +280,7 @@ impl Centroids {
         }
         uppers.pop();
         let zero = self.0.iter().position(|centroid| centroid.pinned);
-        Clusters { centroids: values, zero, thresholds: uppers, distortion, bits, history }
+        Clusters { centroids: values, zero, thresholds: uppers, distortion, bits, lambda, history }
     }
 }
 
