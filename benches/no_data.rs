@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench no_data -- [MODEL …] [--qualities 10,12,14] [--damping 0.02] [--bit-price 0.02] [--limit N]
+//!     [--quantize 'scheme=lattice, lattice=d4']
 //! ```
 //!
 //! Each model is compressed at every quality and run on its data set in onnxruntime (tract where that is missing); the
@@ -69,13 +70,21 @@ struct Request {
     qualities: Option<Vec<f64>>,
     damping: String,
     bit_price: String,
+    /// More options of the pass, each with a comma before it.
+    more: String,
     limit: Option<usize>,
 }
 
 impl Request {
     fn parse() -> Result<Self, Failure> {
-        let mut request =
-            Self { models: Vec::new(), qualities: None, damping: "0.02".into(), bit_price: "0.02".into(), limit: None };
+        let mut request = Self {
+            models: Vec::new(),
+            qualities: None,
+            damping: "0.02".into(),
+            bit_price: "0.02".into(),
+            more: String::new(),
+            limit: None,
+        };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
@@ -86,6 +95,7 @@ impl Request {
                 }
                 "--damping" => request.damping = value()?,
                 "--bit-price" => request.bit_price = value()?,
+                "--quantize" => request.more = format!(", {}", value()?),
                 "--limit" => request.limit = Some(value()?.parse()?),
                 _ => request.models.push(argument),
             }
@@ -159,8 +169,8 @@ fn measure(
     let mut points = Vec::new();
     for quality in qualities {
         let mut compressed = folded.clone();
-        let quantize =
-            format!("quantize(quality={quality}, damping={}, bit-price={})", request.damping, request.bit_price);
+        let Request { damping, bit_price, more, .. } = request;
+        let quantize = format!("quantize(quality={quality}, damping={damping}, bit-price={bit_price}{more})");
         run(&quantize, &mut compressed, &evidence)?;
         let plain = compressed.to_bytes()?;
         let mut session = open(runtime, ModelSource::bytes("compressed", &plain), &runtime_options)?;

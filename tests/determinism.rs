@@ -8,7 +8,7 @@ use support::{compress, fixture, folder};
 fn one_and_two_threads_give_the_same_bytes() {
     let folder = folder();
     let (one, two) = (folder.path().join("one.onnx"), folder.path().join("two.onnx"));
-    for preset in ["auto", "deep-compression", "lossless"] {
+    for preset in ["auto", "deep-compression", "lossless", "universal"] {
         compress(&fixture("lenet5.onnx"), &one, &["--threads", "1", "--preset", preset]);
         compress(&fixture("lenet5.onnx"), &two, &["--threads", "2", "--preset", preset]);
         assert!(std::fs::read(&one).unwrap() == std::fs::read(&two).unwrap(), "{preset}");
