@@ -27,11 +27,11 @@ pub enum FormKind {
     Sparse,
     /// [`Form::Codebook`].
     Codebook,
-    /// [`Form::Grid`] with [`GridKind::Uniform`].
+    /// [`Form::Grid`] with [`GridKind::Uniform`](crate::GridKind::Uniform).
     Uniform,
-    /// [`Form::Grid`] with [`GridKind::Trellis`].
+    /// [`Form::Grid`] with [`GridKind::Trellis`](crate::GridKind::Trellis).
     Trellis,
-    /// [`Form::Grid`] with [`GridKind::Lattice`].
+    /// [`Form::Grid`] with [`GridKind::Lattice`](crate::GridKind::Lattice).
     Lattice,
 }
 

@@ -5,7 +5,7 @@
 //! plus the price of their bits, on a uniform grid or through the [trellis](onnx_dcomp_forms::trellis). Where the
 //! second moment of a layer's input is known, errors are fed back: see [`feedback`].
 //!
-//! On a [lattice](onnx_dcomp_forms::lattice) levels are those of the nearest point, under a dither: universal
+//! On a lattice, see [`onnx_dcomp_forms::lattice`], levels are those of the nearest point, under a dither: universal
 //! quantisation asks no rate and feeds nothing back. Its error is that of a uniform grid at the same quality. With
 //! dither nothing stays zero: weights with many zeros, and the vectors beside kernels, take the uniform grid instead.
 //!
