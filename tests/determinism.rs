@@ -8,7 +8,8 @@ use support::{compress, fixture, folder, shared_model};
 fn one_and_two_threads_give_the_same_bytes() {
     let folder = folder();
     let (one, two) = (folder.path().join("one.onnx"), folder.path().join("two.onnx"));
-    let lenet = ["auto", "deep-compression", "lossless"].map(|preset| (fixture("lenet5.onnx"), preset));
+    let presets = ["auto", "deep-compression", "lossless", "universal"];
+    let lenet = presets.map(|preset| (fixture("lenet5.onnx"), preset));
     // Convolutions, normalisation and many layers.
     let resnet = shared_model("resnet20_cifar10.onnx").map(|model| (model, "auto"));
     for (model, preset) in lenet.into_iter().chain(resnet) {

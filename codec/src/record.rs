@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use onnx_dcomp_forms::{DType, Form, FormKind, GridKind, Steps};
+use onnx_dcomp_forms::{DType, Form, FormKind, GridKind, Lattice, Steps};
 
 use crate::reader::{Reader, push_varint};
 use crate::{DecodeError, Layout, solid};
@@ -103,6 +103,8 @@ pub(crate) enum StepsRecord {
 
 const WHAT: &str = "the record of a weight";
 const RANK_FOLLOWS: usize = 15;
+/// Bits of the number of a lattice; above them stands whether there is a step for each channel.
+const LATTICE_BITS: u32 = 2;
 
 /// Number of the form in a record's first byte.
 fn form_number(form: &Form) -> u8 {
@@ -111,16 +113,18 @@ fn form_number(form: &Form) -> u8 {
         Form::Sparse(_) => 1,
         Form::Codebook(_) => 2,
         Form::Grid(grid) => {
-            let kind = match grid.kind() {
-                GridKind::Uniform => 3,
-                GridKind::Trellis => 4,
-            };
-            match grid.steps() {
-                Steps::PerTensor(_) => kind,
-                Steps::PerChannel { .. } => kind + 2,
+            let more = if has_channels(grid.steps()) { 2 } else { 0 };
+            match grid.kind() {
+                GridKind::Uniform => 3 + more,
+                GridKind::Trellis => 4 + more,
+                GridKind::Lattice { .. } => 7,
             }
         }
     }
+}
+
+fn has_channels(steps: &Steps) -> bool {
+    matches!(steps, Steps::PerChannel { .. })
 }
 
 /// Appends the record of a weight whose own streams have these sizes.
@@ -143,16 +147,26 @@ pub(crate) fn write(
         Form::Dense(_) => {}
         Form::Sparse(sparse) => push_varint(into, sparse.values().len() as u64),
         Form::Codebook(codebook) => push_varint(into, codebook.centroids().len() as u64),
-        Form::Grid(grid) => match grid.steps() {
-            Steps::PerTensor(step) => into.extend_from_slice(&step.to_le_bytes()),
-            Steps::PerChannel { base, inner, exponents } => {
-                into.extend_from_slice(&base.to_le_bytes());
-                push_varint(into, *inner as u64);
-                push_varint(into, exponents.len() as u64);
+        Form::Grid(grid) => {
+            if let GridKind::Lattice { lattice, seed } = grid.kind() {
+                into.push(lattice as u8 | u8::from(has_channels(grid.steps())) << LATTICE_BITS);
+                push_varint(into, seed);
             }
-        },
+            write_steps(grid.steps(), into);
+        }
     }
     own_streams.iter().for_each(|&size| push_varint(into, size as u64));
+}
+
+fn write_steps(steps: &Steps, into: &mut Vec<u8>) {
+    match steps {
+        Steps::PerTensor(step) => into.extend_from_slice(&step.to_le_bytes()),
+        Steps::PerChannel { base, inner, exponents } => {
+            into.extend_from_slice(&base.to_le_bytes());
+            push_varint(into, *inner as u64);
+            push_varint(into, exponents.len() as u64);
+        }
+    }
 }
 
 /// Reads what [`write`] wrote.
@@ -176,8 +190,7 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
         Kind::Dense => FormKind::Dense,
         Kind::Sparse { .. } => FormKind::Sparse,
         Kind::Codebook { .. } => FormKind::Codebook,
-        Kind::Grid { kind: GridKind::Uniform, .. } => FormKind::Uniform,
-        Kind::Grid { kind: GridKind::Trellis, .. } => FormKind::Trellis,
+        Kind::Grid { kind, .. } => kind.form(),
     };
     let streams = match coder {
         Coder::Huffman | Coder::Fast => 1,
@@ -211,6 +224,18 @@ fn read_kind(reader: &mut Reader<'_>, number: u8) -> Result<Kind, DecodeError> {
         4 => grid(GridKind::Trellis, StepsRecord::PerTensor(reader.f32(WHAT)?)),
         5 => grid(GridKind::Uniform, read_channels(reader)?),
         6 => grid(GridKind::Trellis, read_channels(reader)?),
+        7 => {
+            let byte = reader.byte(WHAT)?;
+            let lattice = *Lattice::ALL
+                .get(usize::from(byte & ((1 << LATTICE_BITS) - 1)))
+                .ok_or(DecodeError::Corrupt { what: "an unknown lattice" })?;
+            let kind = GridKind::Lattice { lattice, seed: reader.varint(WHAT)? };
+            match byte >> LATTICE_BITS {
+                0 => grid(kind, StepsRecord::PerTensor(reader.f32(WHAT)?)),
+                1 => grid(kind, read_channels(reader)?),
+                _ => return Err(DecodeError::Corrupt { what: "an unknown lattice" }),
+            }
+        }
         _ => return Err(DecodeError::Corrupt { what: "an unknown form" }),
     })
 }

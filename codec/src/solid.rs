@@ -59,7 +59,7 @@ fn encode_table(form: &Form, encoder: &mut Encoder) -> bool {
         Form::Grid(grid) => match grid.steps() {
             Steps::PerChannel { exponents, .. } => {
                 let exponents: Vec<i16> = exponents.iter().map(|&exponent| exponent.into()).collect();
-                encoder.levels(&exponents, &Layout::new(&[exponents.len()], None), false);
+                encoder.levels(&exponents, &Layout::new(&[exponents.len()], None), GridKind::Uniform, 0);
             }
             Steps::PerTensor(_) => return false,
         },
@@ -74,7 +74,7 @@ fn encode_elements(form: &Form, range: Range<usize>, layout: &Layout, encoder: &
         Form::Dense(values) => {
             let values = values.slice(range.start, range.end);
             match values.dtype() {
-                DType::I8 | DType::U8 => encoder.levels(&integers(&values), layout, false),
+                DType::I8 | DType::U8 => encoder.levels(&integers(&values), layout, GridKind::Uniform, 0),
                 _ => encoder.floats(&values),
             }
         }
@@ -86,7 +86,7 @@ fn encode_elements(form: &Form, range: Range<usize>, layout: &Layout, encoder: &
             encoder.floats(&sparse.values().slice(first, first + mask.count()));
         }
         Form::Codebook(codebook) => encoder.codes(&codebook.codes()[range], codebook.centroids(), layout),
-        Form::Grid(grid) => encoder.levels(&grid.levels()[range], layout, grid.kind() == GridKind::Trellis),
+        Form::Grid(grid) => encoder.levels(&grid.levels()[range.clone()], layout, grid.kind(), range.start),
     }
 }
 
@@ -129,7 +129,7 @@ enum Elements {
 /// Reads the weight of `record` from the shared stream.
 pub(crate) fn decode_shared(record: &Record, decoder: &mut Decoder<'_>) -> Result<Form, DecodeError> {
     let table = decode_table(record, decoder)?;
-    let elements = decode_elements(record, &table, record.elements, &record.layout, decoder)?;
+    let elements = decode_elements(record, &table, 0..record.elements, &record.layout, decoder)?;
     join(record, table, vec![elements])
 }
 
@@ -141,7 +141,7 @@ pub(crate) fn decode_own(record: &Record, streams: &[&[u8]]) -> Result<Form, Dec
     let table = decode_table(record, &mut Decoder::new(table))?;
     let jobs = chunks(record.elements, &record.layout).into_iter().zip(streams).collect();
     let elements = parallel::try_map(jobs, |((range, layout), stream): ((Range<usize>, Layout), &&[u8])| {
-        decode_elements(record, &table, range.len(), &layout, &mut Decoder::new(stream))
+        decode_elements(record, &table, range, &layout, &mut Decoder::new(stream))
     })?;
     join(record, table, elements)
 }
@@ -150,7 +150,7 @@ fn decode_table(record: &Record, decoder: &mut Decoder<'_>) -> Result<Table, Dec
     Ok(match &record.kind {
         Kind::Codebook { centroids } => Table::Centroids(decoder.sorted_floats(*centroids, record.dtype)?),
         Kind::Grid { steps: StepsRecord::PerChannel { channels, .. }, .. } => {
-            let exponents = decoder.levels(*channels, &Layout::new(&[*channels], None), false)?;
+            let exponents = decoder.levels(*channels, &Layout::new(&[*channels], None), GridKind::Uniform, 0)?;
             let narrow = exponents.iter().map(|&exponent| i8::try_from(exponent)).collect::<Result<Vec<_>, _>>();
             Table::Exponents(narrow.map_err(|_| DecodeError::Corrupt { what: "a channel's exponent exceeds 8 bits" })?)
         }
@@ -161,10 +161,11 @@ fn decode_table(record: &Record, decoder: &mut Decoder<'_>) -> Result<Table, Dec
 fn decode_elements(
     record: &Record,
     table: &Table,
-    count: usize,
+    range: Range<usize>,
     layout: &Layout,
     decoder: &mut Decoder<'_>,
 ) -> Result<Elements, DecodeError> {
+    let count = range.len();
     Ok(match (&record.kind, table) {
         (Kind::Sparse { .. }, _) => {
             let mask = decoder.mask(count, layout)?;
@@ -174,9 +175,9 @@ fn decode_elements(
         (Kind::Codebook { .. }, Table::Centroids(centroids)) => {
             Elements::Codes(decoder.codes(count, centroids, layout)?)
         }
-        (Kind::Grid { kind, .. }, _) => Elements::Levels(decoder.levels(count, layout, *kind == GridKind::Trellis)?),
+        (Kind::Grid { kind, .. }, _) => Elements::Levels(decoder.levels(count, layout, *kind, range.start)?),
         _ if record.dtype.is_float() => Elements::Values(decoder.floats(count, record.dtype)?),
-        _ => Elements::Values(from_integers(&decoder.levels(count, layout, false)?, record.dtype)?),
+        _ => Elements::Values(from_integers(&decoder.levels(count, layout, GridKind::Uniform, 0)?, record.dtype)?),
     })
 }
 

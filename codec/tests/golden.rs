@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use onnx_dcomp_codec::{Coder, Layout, Limits, Tensor, decode, decode_forms, encode};
-use onnx_dcomp_forms::{Codebook, DType, Form, Grid, GridKind, Sparse, Steps, Values};
+use onnx_dcomp_forms::{Codebook, DType, Form, Grid, GridKind, Lattice, Sparse, Steps, Values};
 
 /// Shape, channel axis and form of a weight.
 type Weight = (Vec<usize>, Option<usize>, Form);
@@ -103,6 +103,16 @@ fn cases() -> Vec<(&'static str, Vec<Weight>)> {
         Some(0),
         grid(sequence.levels(1_100_000, 99, 5), Steps::PerTensor(1.0), GridKind::Trellis, DType::I8),
     )];
+    let lattices = Lattice::ALL.into_iter().zip([0, 300, u64::MAX]).flat_map(|(lattice, seed)| {
+        let kind = GridKind::Lattice { lattice, seed };
+        let mut levels = |len, zeros, spread| sequence.levels(len, zeros, spread);
+        [
+            (vec![10, 5, 3, 3], Some(0), grid(levels(450, 30, 7), Steps::PerTensor(0.02), kind, DType::F32)),
+            (vec![8, 31], Some(0), grid(levels(248, 20, 30), per_channel(31), kind, DType::BF16)),
+            (vec![77], None, grid(levels(77, 0, 9000), Steps::PerTensor(0.001), kind, DType::F64)),
+        ]
+    });
+    let lattices = lattices.collect();
     vec![
         ("dense", dense),
         ("sparse", sparse),
@@ -112,6 +122,7 @@ fn cases() -> Vec<(&'static str, Vec<Weight>)> {
         ("odd", odd),
         ("chunks", chunks),
         ("empty", vec![]),
+        ("lattice", lattices),
     ]
 }
 

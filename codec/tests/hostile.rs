@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use onnx_dcomp_codec::{
     Coder, DecodeError, Layout, Limits, MAX_EXPANSION, Tensor, decode, decode_forms, encode, inspect,
 };
-use onnx_dcomp_forms::{Codebook, DType, Form, Grid, GridKind, Sparse, Steps, Values};
+use onnx_dcomp_forms::{Codebook, DType, Form, Grid, GridKind, Lattice, Sparse, Steps, Values};
 
 /// The largest block of memory that was asked for since it was last reset.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
@@ -68,14 +68,16 @@ fn payloads(coder: Coder) -> Vec<Vec<u8>> {
     let floats: Vec<f32> = (0..240).map(|index| if index % 3 == 0 { 0.0 } else { index as f32 }).collect();
     let codes: Vec<u16> = levels.iter().map(|&level| level.unsigned_abs() % 5).collect();
     let values = Values::from_f32(DType::F32, &floats);
+    let lattice = GridKind::Lattice { lattice: Lattice::E8, seed: 1 << 40 };
     let per_channel = Steps::PerChannel { base: 0.1, inner: 20, exponents: vec![1, 2, 3] };
     let forms = [
         Form::Dense(values.clone()),
         Form::Dense(Values::from_f32(DType::F16, &floats)),
         Form::Sparse(Sparse::from_dense(&values)),
         Form::Codebook(Codebook::new(codes, values.slice(0, 5)).unwrap()),
-        Form::Grid(Grid::new(levels.clone(), per_channel, GridKind::Trellis, DType::F32).unwrap()),
-        Form::Grid(Grid::new(levels, Steps::PerTensor(1.0), GridKind::Uniform, DType::I8).unwrap()),
+        Form::Grid(Grid::new(levels.clone(), per_channel.clone(), GridKind::Trellis, DType::F32).unwrap()),
+        Form::Grid(Grid::new(levels.clone(), Steps::PerTensor(1.0), GridKind::Uniform, DType::I8).unwrap()),
+        Form::Grid(Grid::new(levels, per_channel, lattice, DType::F32).unwrap()),
     ];
     let shape = [12, 20];
     let tensor = |form| Tensor { shape: &shape, form, layout: Layout::new(&shape, Some(0)) };
@@ -175,6 +177,17 @@ fn with_record(record: &[u8]) -> Vec<u8> {
     let mut payload = [&[0xDC, 0x0D, 1, 1], record, &[0; 8], &[0; 4]].concat();
     seal(&mut payload);
     payload
+}
+
+#[test]
+fn unknown_lattices_are_refused() {
+    for coder in 0..3u8 {
+        for grid in (0..=255u8).filter(|grid| ![0, 1, 2, 4, 5, 6].contains(grid)) {
+            let record = [&[7 << 3 | coder << 6, 1, 4, grid, 0][..], &1f32.to_le_bytes(), &[1, 1, 8]].concat();
+            let error = decode(&with_record(&record), &Limits::default()).unwrap_err().to_string();
+            assert!(error.contains("lattice"), "{grid}: {error}");
+        }
+    }
 }
 
 #[test]

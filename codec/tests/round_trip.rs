@@ -1,7 +1,7 @@
 //! Every form, in every element type, through every coder, and back to the same bits.
 
 use onnx_dcomp_codec::{Coder, Layout, Limits, Record, Stream, Tensor, decode, decode_forms, encode, inspect};
-use onnx_dcomp_forms::{Codebook, DType, Form, Grid, GridKind, Sparse, Steps, Values};
+use onnx_dcomp_forms::{Codebook, DType, Form, Grid, GridKind, Lattice, Sparse, Steps, Values};
 use proptest::prelude::*;
 
 /// Encodes and decodes `weights` in one payload with every coder, and compares shapes, forms and dense values.
@@ -62,7 +62,9 @@ fn grids(len: usize, dtype: DType) -> impl Strategy<Value = Form> {
     let per_channel = (1e-6f32..10.0, 1..20usize, proptest::collection::vec(-40..40i8, 1..20))
         .prop_map(|(base, inner, exponents)| Steps::PerChannel { base, inner, exponents });
     let steps = prop_oneof![(1e-6f32..10.0).prop_map(Steps::PerTensor), per_channel];
-    let kind = prop_oneof![Just(GridKind::Uniform), Just(GridKind::Trellis)];
+    let lattice = (proptest::sample::select(Lattice::ALL.to_vec()), any::<u64>());
+    let lattice = lattice.prop_map(|(lattice, seed)| GridKind::Lattice { lattice, seed });
+    let kind = prop_oneof![Just(GridKind::Uniform), Just(GridKind::Trellis), lattice];
     (levels, steps, kind)
         .prop_map(move |(levels, steps, kind)| Form::Grid(Grid::new(levels, steps, kind, dtype).unwrap()))
 }
@@ -128,7 +130,8 @@ fn weights_of_several_chunks_come_back() {
         let dense = Values::from_f32(DType::BF16, &values);
         let forms = [
             grid(Steps::PerTensor(0.01), GridKind::Uniform),
-            grid(per_channel, GridKind::Trellis),
+            grid(per_channel.clone(), GridKind::Trellis),
+            grid(per_channel, GridKind::Lattice { lattice: Lattice::E8, seed: 5 }),
             Form::Codebook(
                 Codebook::new(codes, Values::from_f32(DType::F16, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])).unwrap(),
             ),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use onnx_dcomp_codec::small::{Decoder, Encoder, estimate_bits_levels};
 use onnx_dcomp_codec::{DecodeError, Layout};
-use onnx_dcomp_forms::{DType, Mask, Values};
+use onnx_dcomp_forms::{DType, GridKind, Lattice, Mask, Values};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
@@ -21,9 +21,18 @@ fn element_count(shape: &[usize]) -> usize {
     shape.iter().product()
 }
 
-fn levels_bytes(levels: &[i16], layout: &Layout, trellis: bool) -> Vec<u8> {
+fn kinds() -> impl Strategy<Value = GridKind> {
+    let lattice = (prop::sample::select(Lattice::ALL.to_vec()), any::<u64>());
+    prop_oneof![
+        Just(GridKind::Uniform),
+        Just(GridKind::Trellis),
+        lattice.prop_map(|(lattice, seed)| GridKind::Lattice { lattice, seed }),
+    ]
+}
+
+fn levels_bytes(levels: &[i16], layout: &Layout, kind: GridKind) -> Vec<u8> {
     let mut encoder = Encoder::new();
-    encoder.levels(levels, layout, trellis);
+    encoder.levels(levels, layout, kind, 0);
     encoder.finish()
 }
 
@@ -58,7 +67,8 @@ proptest! {
     fn everything_comes_back(
         shape in shapes(),
         spread in 0u32..16,
-        trellis in any::<bool>(),
+        kind in kinds(),
+        first in 0usize..20,
         dtype in prop::sample::select(DType::ALL.to_vec()),
         centroid_count in 1usize..700,
         seed in any::<u64>(),
@@ -78,29 +88,30 @@ proptest! {
         let codes: Vec<u16> = (0..len).map(|_| random.random_range(0..centroid_count) as u16).collect();
 
         let mut encoder = Encoder::new();
-        encoder.levels(&levels, &layout, trellis);
+        encoder.levels(&levels, &layout, kind, first);
         encoder.floats(&values);
         encoder.mask(&mask, &layout);
         encoder.sorted_floats(&centroids);
         encoder.codes(&codes, &centroids, &layout);
         encoder.sorted_floats(&values);
-        encoder.levels(&levels, &layout, !trellis);
+        encoder.levels(&levels, &layout, GridKind::Trellis, 0);
         let stream = encoder.finish();
 
         let mut decoder = Decoder::new(&stream);
-        prop_assert_eq!(decoder.levels(len, &layout, trellis).unwrap(), &levels[..]);
+        prop_assert_eq!(decoder.levels(len, &layout, kind, first).unwrap(), &levels[..]);
         prop_assert_eq!(&decoder.floats(len, dtype).unwrap(), &values);
         prop_assert_eq!(&decoder.mask(len, &layout).unwrap(), &mask);
         prop_assert_eq!(&decoder.sorted_floats(centroid_count, dtype).unwrap(), &centroids);
         prop_assert_eq!(&decoder.codes(len, &centroids, &layout).unwrap(), &codes);
         prop_assert_eq!(&decoder.sorted_floats(len, dtype).unwrap(), &values);
-        prop_assert_eq!(decoder.levels(len, &layout, !trellis).unwrap(), &levels[..]);
+        prop_assert_eq!(decoder.levels(len, &layout, GridKind::Trellis, 0).unwrap(), &levels[..]);
     }
 
     #[test]
     fn any_bytes_end_in_elements_or_in_an_error(
         stream in prop::collection::vec(prop_oneof![Just(0u8), Just(255), any::<u8>()], 0..200),
         shape in shapes(),
+        kind in kinds(),
         dtype in prop::sample::select(DType::ALL.to_vec()),
         centroid_count in 0usize..600,
     ) {
@@ -114,8 +125,8 @@ proptest! {
         }
         let mut decoder = Decoder::new(&stream);
         let results = [
-            decoder.levels(len, &layout, true).map(|levels| levels.len()),
-            decoder.levels(len, &layout, false).map(|levels| levels.len()),
+            decoder.levels(len, &layout, GridKind::Trellis, 0).map(|levels| levels.len()),
+            decoder.levels(len, &layout, kind, 0).map(|levels| levels.len()),
             decoder.mask(len, &layout).map(|mask| mask.len()),
             decoder.floats(len, dtype).map(|values| values.len()),
             decoder.sorted_floats(len, dtype).map(|values| values.len()),
@@ -136,15 +147,15 @@ proptest! {
 fn a_stream_cut_in_half_is_refused() {
     let levels = gaussian(20_000, 1, 3.0);
     let layout = Layout::new(&[100, 200], None);
-    let stream = levels_bytes(&levels, &layout, false);
-    let result = Decoder::new(&stream[..stream.len() / 2]).levels(levels.len(), &layout, false);
+    let stream = levels_bytes(&levels, &layout, GridKind::Uniform);
+    let result = Decoder::new(&stream[..stream.len() / 2]).levels(levels.len(), &layout, GridKind::Uniform, 0);
     assert!(matches!(result, Err(DecodeError::Truncated { .. })), "{result:?}");
 }
 
 #[test]
 fn nothing_takes_no_bytes() {
     assert_eq!(Encoder::new().finish(), []);
-    assert_eq!(levels_bytes(&[], &Layout::new(&[0], None), false), []);
+    assert_eq!(levels_bytes(&[], &Layout::new(&[0], None), GridKind::Uniform), []);
 }
 
 #[test]
@@ -157,7 +168,7 @@ fn independent_levels_cost_what_their_distribution_does() {
     ];
     for (name, levels) in cases {
         for shape in [[250, 400, 1, 1], [100, 40, 5, 5]] {
-            let bits = 8.0 * levels_bytes(&levels, &Layout::new(&shape, None), false).len() as f64;
+            let bits = 8.0 * levels_bytes(&levels, &Layout::new(&shape, None), GridKind::Uniform).len() as f64;
             let ratio = bits / order0_bits(&levels);
             assert!(ratio < 1.02, "{name} as {shape:?}: {ratio:.4} of the order-0 entropy");
         }
@@ -167,7 +178,7 @@ fn independent_levels_cost_what_their_distribution_does() {
 #[test]
 fn rows_of_different_scale_cost_less_than_their_joint_distribution() {
     let levels = laplacian(100_000, 6, |index| if (index / 400).is_multiple_of(2) { 0.3 } else { 4.0 });
-    let bits = 8.0 * levels_bytes(&levels, &Layout::new(&[250, 400], None), false).len() as f64;
+    let bits = 8.0 * levels_bytes(&levels, &Layout::new(&[250, 400], None), GridKind::Uniform).len() as f64;
     let ratio = bits / order0_bits(&levels);
     assert!(ratio < 0.9, "{ratio:.4} of the order-0 entropy");
 }
@@ -178,7 +189,7 @@ fn smooth_kernels_cost_less_than_rough_ones() {
     let smooth: Vec<i16> =
         noise.iter().zip(noise.iter().step_by(9).flat_map(|n| [n; 9])).map(|(a, b)| a / 2 + 2 * b).collect();
     let layout = Layout::new(&[100, 100, 3, 3], None);
-    let bits = 8.0 * levels_bytes(&smooth, &layout, false).len() as f64;
+    let bits = 8.0 * levels_bytes(&smooth, &layout, GridKind::Uniform).len() as f64;
     let ratio = bits / order0_bits(&smooth);
     assert!(ratio < 0.75, "{ratio:.4} of the order-0 entropy");
 }
@@ -187,9 +198,9 @@ fn smooth_kernels_cost_less_than_rough_ones() {
 fn what_was_learnt_goes_on_to_the_next_weight() {
     let levels = laplacian(2_000, 8, |index| (index / 50 % 4) as f64);
     let layout = Layout::new(&[40, 50], None);
-    let once = levels_bytes(&levels, &layout, false).len();
+    let once = levels_bytes(&levels, &layout, GridKind::Uniform).len();
     let mut encoder = Encoder::new();
-    (0..8).for_each(|_| encoder.levels(&levels, &layout, false));
+    (0..8).for_each(|_| encoder.levels(&levels, &layout, GridKind::Uniform, 0));
     let eight_times = encoder.finish().len();
     assert!(eight_times < 8 * once - 200, "{eight_times} bytes for eight, {once} for one");
 }
@@ -198,8 +209,8 @@ fn what_was_learnt_goes_on_to_the_next_weight() {
 fn the_estimate_is_what_the_stream_takes() {
     let levels = laplacian(5_000, 9, |_| 1.5);
     let layout = Layout::new(&[50, 100], None);
-    let estimate = estimate_bits_levels(&levels, &layout, true);
-    let taken = 8.0 * levels_bytes(&levels, &layout, true).len() as f64;
+    let estimate = estimate_bits_levels(&levels, &layout, GridKind::Trellis);
+    let taken = 8.0 * levels_bytes(&levels, &layout, GridKind::Trellis).len() as f64;
     assert!((estimate - taken).abs() < 40.0, "estimated {estimate}, taken {taken}");
 }
 
@@ -230,4 +241,18 @@ fn centroids_that_ascend_cost_less_than_ones_in_disorder() {
     centroids.sort_by(f32::total_cmp);
     let order = size(&centroids);
     assert!(order < disorder - 200 && order < 256 * 3, "{order} bytes in order, {disorder} in disorder");
+}
+
+#[test]
+fn what_is_known_of_the_dither_pays() {
+    // Weights much smaller than a step: but for the dither there is nothing to tell.
+    for lattice in Lattice::ALL {
+        let kind = GridKind::Lattice { lattice, seed: 7 };
+        let weights = gaussian(40_000, 3, 300.0);
+        let levels = onnx_dcomp_forms::lattice::quantize(weights.iter().map(|&w| f32::from(w)), 1000.0, lattice, 7);
+        let layout = Layout::new(&[200, 200], None);
+        let (told, untold) =
+            (levels_bytes(&levels, &layout, kind).len(), levels_bytes(&levels, &layout, GridKind::Uniform).len());
+        assert!(10 * told < 9 * untold, "{lattice:?}: {told} bytes, {untold} without the dither");
+    }
 }

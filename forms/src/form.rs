@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::{Codebook, DType, Grid, GridKind, Sparse, Values};
+use crate::{Codebook, DType, Grid, Sparse, Values};
 
 /// The values of a weight.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,10 +27,12 @@ pub enum FormKind {
     Sparse,
     /// [`Form::Codebook`].
     Codebook,
-    /// [`Form::Grid`] with [`GridKind::Uniform`].
+    /// [`Form::Grid`] with [`GridKind::Uniform`](crate::GridKind::Uniform).
     Uniform,
-    /// [`Form::Grid`] with [`GridKind::Trellis`].
+    /// [`Form::Grid`] with [`GridKind::Trellis`](crate::GridKind::Trellis).
     Trellis,
+    /// [`Form::Grid`] with [`GridKind::Lattice`](crate::GridKind::Lattice).
+    Lattice,
 }
 
 impl FormKind {
@@ -42,6 +44,7 @@ impl FormKind {
             Self::Codebook => "codebook",
             Self::Uniform => "uniform",
             Self::Trellis => "trellis",
+            Self::Lattice => "lattice",
         }
     }
 }
@@ -59,10 +62,7 @@ impl Form {
             Self::Dense(_) => FormKind::Dense,
             Self::Sparse(_) => FormKind::Sparse,
             Self::Codebook(_) => FormKind::Codebook,
-            Self::Grid(grid) => match grid.kind() {
-                GridKind::Uniform => FormKind::Uniform,
-                GridKind::Trellis => FormKind::Trellis,
-            },
+            Self::Grid(grid) => grid.kind().form(),
         }
     }
 
@@ -110,7 +110,11 @@ impl Form {
                 let is_zero: Vec<bool> = codebook.centroids().iter().map(|centroid| centroid == 0.0).collect();
                 codebook.codes().iter().filter(|&&code| !is_zero[usize::from(code)]).count()
             }
-            Self::Grid(grid) => grid.levels().iter().filter(|&&level| level != 0).count(),
+            Self::Grid(grid) => {
+                let mut count = 0;
+                grid.for_each_value(|value| count += usize::from(value != 0.0));
+                count
+            }
         }
     }
 

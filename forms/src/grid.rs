@@ -1,7 +1,8 @@
 //! Integer levels on a grid.
 
+use crate::lattice::{Lattice, PARTS, Walk};
 use crate::values::push_element;
-use crate::{DType, FormError, Values, trellis};
+use crate::{DType, FormError, FormKind, Values, trellis};
 
 /// Which values a level can stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,6 +12,25 @@ pub enum GridKind {
     /// Level `k` is a multiple of the step that depends on the [`trellis`] state, which runs over the elements in
     /// order from [`trellis::START`].
     Trellis,
+    /// A level is a coordinate of a point of a dithered [lattice](crate::lattice), less the dither. Level 0 is not
+    /// zero.
+    Lattice {
+        /// The lattice.
+        lattice: Lattice,
+        /// The seed of the dither.
+        seed: u64,
+    },
+}
+
+impl GridKind {
+    /// The kind of a form with such a grid.
+    pub const fn form(self) -> FormKind {
+        match self {
+            Self::Uniform => FormKind::Uniform,
+            Self::Trellis => FormKind::Trellis,
+            Self::Lattice { .. } => FormKind::Lattice,
+        }
+    }
 }
 
 /// The step between grid points.
@@ -128,19 +148,29 @@ impl Grid {
 
     /// Calls `visit` with every dense value as `f32`, in order.
     ///
-    /// A value is `multiple as f32 * step`: one rounding, the same on every host.
+    /// A value is `multiple as f32 * step`: one rounding, the same on every host. A lattice's multiple has a fraction;
+    /// where it exceeds 24 bits it is rounded first.
     pub fn for_each_value(&self, mut visit: impl FnMut(f32)) {
         let run = self.steps.run_length(self.levels.len());
-        let mut state = trellis::START;
-        for (index, levels) in self.levels.chunks(run).enumerate() {
-            let step = self.steps.of_channel(index % self.steps.channels());
-            match self.kind {
-                GridKind::Uniform => levels.iter().for_each(|&level| visit(f32::from(level) * step)),
-                GridKind::Trellis => {
+        let step_of = |index| self.steps.of_channel(index % self.steps.channels());
+        let runs = self.levels.chunks(run).enumerate().map(|(index, levels)| (step_of(index), levels));
+        match self.kind {
+            GridKind::Uniform => {
+                runs.for_each(|(step, levels)| levels.iter().for_each(|&level| visit(f32::from(level) * step)));
+            }
+            GridKind::Trellis => {
+                let mut state = trellis::START;
+                for (step, levels) in runs {
                     for &level in levels {
                         visit(trellis::multiple(state, level) as f32 * step);
                         state = trellis::advance(state, level);
                     }
+                }
+            }
+            GridKind::Lattice { lattice, seed } => {
+                let mut walk = Walk::new(lattice, seed);
+                for (step, levels) in runs {
+                    levels.iter().for_each(|&level| visit(walk.multiple(level) as f32 / PARTS as f32 * step));
                 }
             }
         }

@@ -9,13 +9,15 @@
 //! | [`values`] | [`Values`]: a flat, typed, cheaply cloned buffer; [`DType`] |
 //! | [`sparse`] | [`Sparse`]: a mask and the values under it |
 //! | [`codebook`] | [`Codebook`]: codes and centroids |
-//! | [`grid`] | [`Grid`]: integer levels on a uniform grid, or on the two grids of a trellis |
+//! | [`grid`] | [`Grid`]: integer levels on a uniform grid, on the two grids of a trellis, or of a dithered lattice |
 //! | [`trellis`] | the eight-state trellis that tells which of the two grids holds at each element |
+//! | [`lattice`] | [`Lattice`]: what the levels of a dithered lattice stand for, and its nearest points |
 //! | [`form`] | [`Form`]: one of the above, or dense |
 
 pub mod codebook;
 pub mod form;
 pub mod grid;
+pub mod lattice;
 pub mod sparse;
 pub mod trellis;
 pub mod values;
@@ -23,6 +25,7 @@ pub mod values;
 pub use codebook::Codebook;
 pub use form::{Form, FormKind};
 pub use grid::{Grid, GridKind, Steps};
+pub use lattice::Lattice;
 pub use sparse::{Mask, Sparse};
 pub use values::{DType, Values};
 

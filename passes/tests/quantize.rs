@@ -168,6 +168,73 @@ fn quality_moves_every_kernel_and_no_thread_count_changes_a_level() {
     assert_eq!(kernels, 4, "two convolutions and two fully connected layers");
 }
 
+/// Forms of `name` after the pipeline, the name of each weight beside it.
+fn forms_after(pipeline: &str, model: &mut Model) -> Vec<(String, Form)> {
+    run(pipeline, model, &Evidence::default());
+    model.weights().map(|(_, weight)| (weight.name.clone(), weight.form.clone())).collect()
+}
+
+#[test]
+fn a_lattice_holds_the_kernels_and_another_seed_moves_every_one_of_them() {
+    for lattice in ["z", "d4", "e8"] {
+        let after = |seed: u32| {
+            let pipeline = format!("fold, quantize(scheme=lattice, lattice={lattice}, seed={seed}, quality=20)");
+            forms_after(&pipeline, &mut fixture("lenet5.onnx"))
+        };
+        let forms = after(1);
+        assert_eq!(forms, after(1), "{lattice}");
+        let kernels = |forms: &[(String, Form)]| -> Vec<(String, Form)> {
+            forms.iter().filter(|(_, form)| form.kind() == FormKind::Lattice).cloned().collect()
+        };
+        assert_eq!(kernels(&forms).len(), 4, "{lattice}: two convolutions and two fully connected layers");
+        for ((name, one), (_, other)) in kernels(&forms).iter().zip(kernels(&after(100))) {
+            assert_ne!(one.dense(), other.dense(), "{lattice}: {name}");
+        }
+    }
+}
+
+#[test]
+fn at_one_quality_every_lattice_has_the_same_error_as_rounding() {
+    let error = |scheme: &str| {
+        let mut model = fixture("lenet300.onnx");
+        let pipeline = format!("fold, quantize({scheme}, quality=30, bit-price=0)");
+        run(&pipeline, &mut model, &Evidence::default());
+        let kernels = model.weights().filter(|(_, weight)| weight.role.is_kernel());
+        kernels.map(|(_, weight)| weight.form.squared_error(&weight.original)).sum::<f64>()
+    };
+    let uniform = error("scheme=uniform");
+    for lattice in ["z", "d4", "e8"] {
+        let ratio = error(&format!("scheme=lattice, lattice={lattice}")) / uniform;
+        assert!((0.95..1.1).contains(&ratio), "{lattice}: {ratio} times the error of rounding");
+    }
+}
+
+#[test]
+fn pruned_weights_keep_their_zeros_under_a_scheme_with_dither() {
+    let mut model = fixture("lenet5.onnx");
+    run("fold, prune(sparsity=0.8)", &mut model, &Evidence::default());
+    let is_zero = |model: &Model| -> Vec<Vec<bool>> {
+        let kernels = model.weights().filter(|(_, weight)| weight.role.is_kernel());
+        kernels.map(|(_, weight)| weight.form.dense().iter().map(|value| value == 0.0).collect()).collect()
+    };
+    let before = is_zero(&model);
+    run("quantize(scheme=lattice, quality=20)", &mut model, &Evidence::default());
+    let is_kept = |(before, after): (&Vec<bool>, &Vec<bool>)| before.iter().zip(after).all(|(b, a)| !b || *a);
+    assert!(before.iter().zip(&is_zero(&model)).all(is_kept));
+    assert!(model.weights().all(|(_, weight)| weight.form.kind() != FormKind::Lattice));
+}
+
+#[test]
+fn the_universal_preset_packs_and_gives_its_values_back() {
+    let preset = onnx_dcomp_passes::pipeline::Preset::find("universal").expect("the preset is there");
+    let mut model = fixture("lenet300.onnx");
+    let plain = model.plain_bytes().expect("the model has a size");
+    run(preset.pipeline, &mut model, &Evidence::default());
+    assert!(model.weights().any(|(_, weight)| weight.form.kind() == FormKind::Lattice));
+    let packed = model.to_bytes().expect("the model is written");
+    assert!((packed.len() as u64) < plain / 5, "{} of {plain} bytes", packed.len());
+}
+
 #[test]
 fn eight_bit_rounding_stays_within_half_a_step() {
     let mut model = fixture("lenet300.onnx");

@@ -1,6 +1,6 @@
 //! Prune, share and recognise, seen from outside: what becomes of the weights of a small network.
 
-use onnx_dcomp_forms::{Codebook, DType, Form, Grid, GridKind, Steps, Values};
+use onnx_dcomp_forms::{Codebook, DType, Form, Grid, GridKind, Lattice, Steps, Values};
 use onnx_dcomp_ir::{Evidence, Model, Weight};
 use onnx_dcomp_passes::{Pipeline, PipelineText, Recipe, VerifyEach};
 use onnx_dcomp_proto::tensor_proto::DataType;
@@ -145,13 +145,13 @@ fn pruning_stays_in_the_form_that_it_finds() {
     let mut model = network();
     let id = model.weight_named("fc1.weight").unwrap();
     let levels: Vec<i16> = weight(&model, "fc1.weight").original.iter().map(|value| (value * 40.0) as i16).collect();
-    for kind in [GridKind::Uniform, GridKind::Trellis] {
+    for kind in [GridKind::Uniform, GridKind::Trellis, GridKind::Lattice { lattice: Lattice::D4, seed: 1 }] {
         let grid = Grid::new(levels.clone(), Steps::PerTensor(0.025), kind, DType::F32).unwrap();
         model.set_form(id, Form::Grid(grid.clone())).unwrap();
         run(&mut model, "prune(sparsity=0.5)");
         let Form::Grid(pruned) = &model.weight(id).form else { panic!("the form changed") };
-        if kind == GridKind::Trellis {
-            assert_eq!(pruned, &grid, "levels of a trellis depend on each other");
+        if kind != GridKind::Uniform {
+            assert_eq!(pruned, &grid, "levels of a trellis or a lattice depend on each other");
         } else {
             assert_eq!(pruned.levels().iter().filter(|&&level| level == 0).count(), 600);
         }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::style::{Style, Weight, grouped, shape, share, shortened};
 use super::validation::comparison_table;
 use super::{Compilation, Outcome, WeightRow};
+use crate::budget::{Budget, Search};
 use crate::fidelity::Fidelity;
 
 /// How much is shown.
@@ -116,6 +117,7 @@ impl Compilation {
         if let Some(evidence) = &self.evidence {
             lines.push(format!("estimated  sensitivity from {evidence}"));
         }
+        lines.extend(self.search.iter().flat_map(search_lines));
         match &self.fidelity {
             Some(Fidelity::Exact) => lines.push("fidelity   exact: every weight is bit for bit what it was".to_owned()),
             Some(Fidelity::Measured { sqnr_db, max_abs_error, inputs, .. }) => {
@@ -141,6 +143,37 @@ impl Compilation {
         ));
         lines
     }
+}
+
+/// What was tried, and what is known of the choice.
+fn search_lines(search: &Search) -> Vec<String> {
+    let metric = search.metric.name();
+    let asked = match search.budget {
+        Budget::MaxDrop(points) if points.is_finite() => {
+            format!("the smallest file that loses at most {points} points")
+        }
+        Budget::MaxDrop(_) => "the smallest file that keeps the floors".to_owned(),
+        Budget::MaxBytes(bytes) => format!("the best file of at most {} bytes", grouped(bytes)),
+    };
+    let (tried, samples) = (search.candidates.len(), grouped(search.samples as u64));
+    let mut lines = vec![format!("searched   {asked}: {tried} tried on {samples} samples")];
+    if let Some(confirmed) = &search.confirmation {
+        let [low, high] = confirmed.interval_95;
+        let interval = match low.is_finite() && high.is_finite() {
+            true => format!(" (95 %: {low:+.2} to {high:+.2})"),
+            false => String::new(),
+        };
+        let tries = match confirmed.tries {
+            1 => String::new(),
+            tries => format!(", after {} finer ones were needed", tries - 1),
+        };
+        lines.push(format!(
+            "confirmed  {metric} loses {:+.2} points{interval} on {} other samples{tries}",
+            confirmed.drop_points,
+            grouped(confirmed.samples as u64)
+        ));
+    }
+    lines
 }
 
 /// Whether a weight has a line of its own.

@@ -4,6 +4,7 @@ use onnx_dcomp_forms::Values;
 
 use super::arithmetic::BinaryCoder;
 use super::context::half_octaves;
+use super::course::Place;
 use super::levels::{CHECK_INTERVAL, LevelModel, Outlook};
 use super::model::{COUNT_LIMIT, Slot, Weights, direct, mixed_slots, weights};
 use crate::error::DecodeError;
@@ -92,7 +93,7 @@ impl CodeModel {
         for chunk in codes.chunks_mut(CHECK_INTERVAL) {
             for code in chunk {
                 let wanted = sides.split(*code);
-                let mut outlook = self.elements.look(&neighbours, false);
+                let mut outlook = self.elements.look(&neighbours, &Place::PLAIN);
                 let is_zero = match (sides.has_zero, sides.below + sides.above) {
                     (_, 0) => true,
                     (false, _) => false,

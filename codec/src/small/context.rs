@@ -187,6 +187,32 @@ fn distances(kernel: usize, width: usize) -> [usize; TAPS - 1] {
     [1, 2, w - 1, w, w + 1, w + 2, 2 * w - 1, 2 * w, 2 * w + 1, 2 * w + 2, k, 2 * k, k - 1, k + 1, 3 * k]
 }
 
+impl Scales {
+    /// The scales as they look where a level is `2^octaves` units.
+    #[inline(always)]
+    pub(super) fn in_pitches(self, octaves: i32) -> Self {
+        if octaves == 0 {
+            return self;
+        }
+        let scale = |scale: u32| if octaves > 0 { scale >> octaves } else { scale << -octaves };
+        Self {
+            left: scale(self.left),
+            left2: scale(self.left2),
+            over: scale(self.over),
+            before: scale(self.before),
+            above: scale(self.above),
+            place: scale(self.place),
+            column: scale(self.column),
+            kernel_position: scale(self.kernel_position),
+            row: scale(self.row),
+            all: scale(self.all),
+            recent: scale(self.recent),
+            expected: scale(self.expected),
+            position: self.position,
+        }
+    }
+}
+
 /// A guess of an element's value, in units of the scale around it.
 pub(super) struct Forecast {
     taps: [i16; TAPS],
@@ -197,6 +223,15 @@ pub(super) struct Forecast {
     pub(super) value: i32,
     /// How large the guess is, `0..=11`, in half octaves.
     pub(super) strength: usize,
+}
+
+impl Forecast {
+    /// Adds what is known besides, in units of `2^-16`, where the expected magnitude is `expected`.
+    #[inline(always)]
+    pub(super) fn add(&mut self, known: i32, expected: u32) {
+        self.value += known >> (expected | 16).ilog2();
+        self.strength = half_octaves(self.value.unsigned_abs()).saturating_sub(8).min(11);
+    }
 }
 
 /// Weights that forecast an element from its neighbours, for each position in a kernel; they follow the error.

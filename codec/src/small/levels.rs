@@ -1,9 +1,10 @@
 //! Integer levels: zero flag, sign, magnitude; and masks, which have the flag alone.
 
-use onnx_dcomp_forms::{Mask, trellis};
+use onnx_dcomp_forms::Mask;
 
 use super::arithmetic::BinaryCoder;
 use super::context::{Forecast, Forecaster, Neighbours, POINT, half_octaves, octaves};
+use super::course::{Course, Place};
 use super::model::{COUNT_LIMIT, Slot, Weights, direct, mixed, mixed_slots, weights};
 use crate::error::DecodeError;
 use crate::layout::Layout;
@@ -78,9 +79,9 @@ impl LevelModel {
         coder: &mut C,
         levels: &mut [i16],
         layout: &Layout,
-        is_trellis: bool,
+        course: Course,
     ) -> Result<(), DecodeError> {
-        processor::run(Levels { model: self, coder, levels, layout, is_trellis })
+        processor::run(Levels { model: self, coder, levels, layout, course })
     }
 
     #[inline(always)]
@@ -89,20 +90,16 @@ impl LevelModel {
         coder: &mut C,
         levels: &mut [i16],
         layout: &Layout,
-        is_trellis: bool,
+        mut course: Course,
     ) -> Result<(), DecodeError> {
         let mut neighbours = self.begin(layout, levels.len());
-        let mut state = trellis::START;
         for chunk in levels.chunks_mut(CHECK_INTERVAL) {
             for level in chunk {
-                let odd = is_trellis && trellis::is_odd(state);
-                let mut outlook = self.look(&neighbours, odd);
+                let mut outlook = self.look(&neighbours, &course.place());
                 *level = self.level(coder, &mut outlook, &neighbours, *level);
-                if is_trellis {
-                    state = trellis::advance(state, *level);
-                }
-                let shift = if odd { i32::from(level.signum()) } else { 0 };
-                self.learn(&mut neighbours, &outlook, 2 * i32::from(*level) - shift);
+                let (value, shown) = course.pass(*level);
+                self.forecaster.learn(&outlook.forecast, value);
+                neighbours.push(shown);
             }
             coder.check()?;
         }
@@ -138,7 +135,7 @@ impl LevelModel {
             if status.is_err() {
                 return false;
             }
-            let outlook = self.look(&neighbours, false);
+            let outlook = self.look(&neighbours, &Place::PLAIN);
             let bit = self.flag(coder, &outlook, is_set(index));
             self.learn(&mut neighbours, &outlook, 2 * i32::from(bit));
             bit
@@ -161,10 +158,14 @@ impl LevelModel {
 
     /// What is expected of the current element.
     #[inline(always)]
-    pub(super) fn look(&self, neighbours: &Neighbours, odd: bool) -> Outlook {
+    pub(super) fn look(&self, neighbours: &Neighbours, place: &Place) -> Outlook {
         let s = neighbours.scales();
-        let forecast = self.forecaster.forecast(neighbours, s.expected);
-        let odd = usize::from(odd);
+        let mut forecast = self.forecaster.forecast(neighbours, s.expected);
+        if place.lean != 0 {
+            forecast.add(place.lean, s.expected);
+        }
+        let s = s.in_pitches(place.octaves);
+        let odd = usize::from(place.odd);
         let pair = |a: u32, b: u32| (half_octaves(a).min(31) * 32 + half_octaves(b).min(31)) * 2 + odd;
         let contexts = [
             (octaves::<2>(s.expected) * 2 + odd) * 12 + forecast.strength,
@@ -274,7 +275,7 @@ struct Levels<'a, C> {
     coder: &'a mut C,
     levels: &'a mut [i16],
     layout: &'a Layout,
-    is_trellis: bool,
+    course: Course,
 }
 
 impl<C: BinaryCoder> Work for Levels<'_, C> {
@@ -282,7 +283,7 @@ impl<C: BinaryCoder> Work for Levels<'_, C> {
 
     #[inline(always)]
     fn run(self) -> Self::Output {
-        self.model.code_here(self.coder, self.levels, self.layout, self.is_trellis)
+        self.model.code_here(self.coder, self.levels, self.layout, self.course)
     }
 }
 

@@ -5,21 +5,24 @@
 //! | `arithmetic` | one bit and its probability ⇄ bytes |
 //! | `model` | probabilities that learn, and the mixer that joins them |
 //! | `context` | what the neighbours of an element tell: scales, signs, a forecast |
+//! | `course` | what the trellis or the lattice tells of an element |
 //! | `levels`, `codes`, `floats` | how levels, masks, codes and numbers become bits |
 
 mod arithmetic;
 mod codes;
 mod context;
+mod course;
 mod floats;
 mod levels;
 mod model;
 
-use onnx_dcomp_forms::{DType, Mask, Values};
+use onnx_dcomp_forms::{DType, GridKind, Mask, Values};
 
 use crate::error::DecodeError;
 use crate::layout::Layout;
 use arithmetic::{BitCounter, BitDecoder, BitEncoder};
 use codes::CodeModel;
+use course::Course;
 use floats::FloatModel;
 use levels::LevelModel;
 
@@ -66,12 +69,11 @@ impl Encoder {
         Self { models: Models::default(), coder: BitEncoder::new() }
     }
 
-    /// Appends the levels of a grid; `trellis` tells whether its kind is
-    /// [`GridKind::Trellis`](onnx_dcomp_forms::GridKind::Trellis).
-    pub fn levels(&mut self, levels: &[i16], layout: &Layout, trellis: bool) {
+    /// Appends levels of a grid of this kind, from element `first` of their weight on.
+    pub fn levels(&mut self, levels: &[i16], layout: &Layout, kind: GridKind, first: usize) {
         let mut levels = levels.to_vec();
         // An encoder's check cannot fail; the same holds for every call below.
-        let _ = self.models.levels().code(&mut self.coder, &mut levels, layout, trellis);
+        let _ = self.models.levels().code(&mut self.coder, &mut levels, layout, Course::new(kind, first));
     }
 
     /// Appends the codes of a codebook, whose centroids the decoder must know by then.
@@ -124,13 +126,19 @@ impl<'a> Decoder<'a> {
         Self { models: Models::default(), coder: BitDecoder::new(bytes) }
     }
 
-    /// Reads `count` levels of a grid.
+    /// Reads `count` levels of a grid of this kind, from element `first` of their weight on.
     ///
     /// # Errors
     /// [`DecodeError::Truncated`] where the stream ends before.
-    pub fn levels(&mut self, count: usize, layout: &Layout, trellis: bool) -> Result<Vec<i16>, DecodeError> {
+    pub fn levels(
+        &mut self,
+        count: usize,
+        layout: &Layout,
+        kind: GridKind,
+        first: usize,
+    ) -> Result<Vec<i16>, DecodeError> {
         let mut levels = vec![0; count];
-        self.models.levels().code(&mut self.coder, &mut levels, layout, trellis)?;
+        self.models.levels().code(&mut self.coder, &mut levels, layout, Course::new(kind, first))?;
         Ok(levels)
     }
 
@@ -170,8 +178,8 @@ impl<'a> Decoder<'a> {
 }
 
 /// Bits that `levels` would take as the first weight of a stream. Writes nothing.
-pub fn estimate_bits_levels(levels: &[i16], layout: &Layout, trellis: bool) -> f64 {
+pub fn estimate_bits_levels(levels: &[i16], layout: &Layout, kind: GridKind) -> f64 {
     let mut counter = BitCounter::default();
-    let _ = LevelModel::new().code(&mut counter, &mut levels.to_vec(), layout, trellis);
+    let _ = LevelModel::new().code(&mut counter, &mut levels.to_vec(), layout, Course::new(kind, 0));
     counter.bits
 }

@@ -27,6 +27,12 @@ pub const PRESETS: &[Preset] = &[
         source: "",
         pipeline: "recognise, pack(coder=small)",
     },
+    Preset {
+        name: "universal",
+        summary: "dithered lattice quantisation and a coder that needs no statistics, without the published fine-tuning",
+        source: "Choi, El-Khamy and Lee, Universal deep neural network compression, 2020",
+        pipeline: "fold, recognise, quantize(scheme=lattice), strip, pack(coder=small)",
+    },
 ];
 
 impl Preset {

@@ -2,7 +2,7 @@
 //!
 //! The weight stays in its form, so that later passes can go on: dense weights keep their zeros among the values (a
 //! later `share` or `quantize` keeps exact zeros exact, and the coders see sparsity by themselves), codebooks send
-//! them to code 0, grids to level 0. A trellis' levels depend on each other, so that it is left alone.
+//! them to code 0, grids to level 0. Levels of a trellis or a lattice depend on each other, so that these are left alone.
 //!
 //! The number of zeros is exact: of equal magnitudes those that come first are taken.
 //!
@@ -191,7 +191,8 @@ impl Prune {
         let mut tasks = Vec::new();
         for (id, options) in candidates {
             let weight = model.weight_mut(id);
-            if matches!(&weight.form, Form::Grid(grid) if grid.kind() == GridKind::Trellis) {
+            // On these grids no level is a zero that leaves its neighbours what they are.
+            if matches!(&weight.form, Form::Grid(grid) if grid.kind() != GridKind::Uniform) {
                 continue;
             }
             let reason = reason_to_leave(weight).or_else(|| {
@@ -259,7 +260,7 @@ fn factor(task: &Task, scope: Scope, weight: &Weight, evidence: &Evidence) -> f3
     factor.clamp(f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX)) as f32
 }
 
-/// `form` with the elements of `cut` at exact positive zero. A trellis does not come here.
+/// `form` with the elements of `cut` at exact positive zero. Only uniform grids come here.
 fn zeroed(form: &Form, dense: &Values, cut: &Cut) -> Form {
     match form {
         Form::Codebook(codebook) => zeroed_codebook(codebook, dense, cut),

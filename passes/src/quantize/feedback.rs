@@ -71,7 +71,9 @@ fn run(values: &[f32], target: &Target<'_>, curvature: &Curvature, rates: &RateM
             for block in (0..factor.size).step_by(BLOCK) {
                 let columns = block..(block + BLOCK).min(factor.size);
                 match target.kind {
-                    GridKind::Uniform => hot.uniform(row, columns.clone(), out, &mut paths.errors, &mut counts),
+                    GridKind::Uniform | GridKind::Lattice { .. } => {
+                        hot.uniform(row, columns.clone(), out, &mut paths.errors, &mut counts);
+                    }
                     GridKind::Trellis => state = paths.decide(&hot, row, columns.clone(), state, out, &mut counts),
                 }
                 for (column, &error) in columns.clone().zip(&paths.errors) {

@@ -5,6 +5,10 @@
 //! plus the price of their bits, on a uniform grid or through the [trellis](onnx_dcomp_forms::trellis). Where the
 //! second moment of a layer's input is known, errors are fed back: see [`feedback`].
 //!
+//! On a lattice, see [`onnx_dcomp_forms::lattice`], levels are those of the nearest point, under a dither: universal
+//! quantisation asks no rate and feeds nothing back. Its error is that of a uniform grid at the same quality. With
+//! dither nothing stays zero: weights with many zeros, and the vectors beside kernels, take the uniform grid instead.
+//!
 //! Moves weights from [`Form::Dense`] to [`Form::Grid`], and those that are codebooks already where a grid takes less.
 //! Sources: [`viterbi`] and [`feedback`] name theirs.
 //! Cost: some 0.2 µs an element, with feedback 0.5 µs and half the row length in multiplications; memory beside the
@@ -16,7 +20,7 @@ pub mod rate;
 pub mod target;
 pub mod viterbi;
 
-use onnx_dcomp_forms::{Form, Grid, GridKind, Steps, Values};
+use onnx_dcomp_forms::{Form, Grid, GridKind, Lattice, Steps, Values, lattice};
 use onnx_dcomp_ir::{Evidence, Model, Role, SecondMoment, Weight, WeightId};
 use rayon::prelude::*;
 
@@ -34,10 +38,24 @@ crate::choices! {
         Trellis = "trellis",
         /// A uniform grid, levels chosen one by one. Decodes fastest.
         Uniform = "uniform",
+        /// Dithered, on a lattice: errors say nothing of the weights. Pruned weights take the uniform grid, to keep zeros.
+        Lattice = "lattice",
         /// Rounded to nearest in 8 bits, a step for each output channel.
         Int8 = "int8",
         /// Rounded to nearest in 4 bits, a step for each output channel.
         Int4 = "int4",
+    }
+}
+
+crate::choices! {
+    /// A lattice to quantise vectors of elements on.
+    pub enum LatticeName {
+        /// The integers.
+        Z = "z",
+        /// Four integers with an even sum: 0.37 dB better at equal rate.
+        D4 = "d4",
+        /// Eight integers or halves of odd integers with an even sum: 0.65 dB better at equal rate.
+        E8 = "e8",
     }
 }
 
@@ -56,6 +74,10 @@ crate::options! {
     pub struct QuantizeOptions {
         /// The grid, and how levels are chosen.
         pub scheme: Scheme = Scheme::Trellis;
+        /// The lattice of `scheme=lattice`.
+        pub lattice: LatticeName = LatticeName::E8;
+        /// The seed of the lattice's dither; each weight gets one of its own from it on.
+        pub seed: u32 = 0;
         /// Energy of the network's output over that of the error to aim for, in decibel; more is finer.
         pub quality: f64 = 24.0, within -20.0..=120.0;
         /// The step for every weight, in its own unit; 0 derives it from `quality`.
@@ -81,7 +103,8 @@ impl Configured for Quantize {
     const NAME: &'static str = "quantize";
     const SUMMARY: &'static str = "elements move to a grid, by rate and distortion";
     const SOURCE: &'static str = "Marcellin and Fischer, Trellis coded quantization, 1990; Frantar et al., GPTQ, 2023; \
-                                  Conzelmann and Bamler, Rate-constrained quantization, 2025";
+                                  Conzelmann and Bamler, Rate-constrained quantization, 2025; Choi et al., Universal deep neural \
+                                  network compression, 2020";
 
     fn configured(settings: Settings<QuantizeOptions>) -> Self {
         Self { settings }
@@ -91,6 +114,16 @@ impl Configured for Quantize {
 impl From<QuantizeOptions> for Quantize {
     fn from(options: QuantizeOptions) -> Self {
         Self::configured(options.into())
+    }
+}
+
+impl LatticeName {
+    fn lattice(self) -> Lattice {
+        match self {
+            Self::Z => Lattice::Z,
+            Self::D4 => Lattice::D4,
+            Self::E8 => Lattice::E8,
+        }
     }
 }
 
@@ -115,6 +148,8 @@ const USUAL_BIT_PRICE: f64 = 0.02;
 struct Task {
     id: WeightId,
     options: QuantizeOptions,
+    /// The seed of its dither.
+    seed: u64,
     /// Relative squared error of the output for one unit of squared error in the weight.
     sensitivity: f64,
 }
@@ -162,7 +197,7 @@ impl Quantize {
             .filter_map(|(id, weight)| Some((id, self.settings.for_weight(weight)?)))
             .filter(|(id, options)| options.select.matches(&model.weight(*id).name))
             .collect();
-        let tasks = candidates.into_par_iter().filter_map(|(id, options)| {
+        let tasks = candidates.into_par_iter().enumerate().filter_map(|(number, (id, options))| {
             let weight = model.weight(id);
             let dense = weight.form.dense();
             let energy: f64 = dense.iter().map(|value| f64::from(value).powi(2)).sum();
@@ -174,7 +209,7 @@ impl Quantize {
             let own = 1.0 / energy;
             let least = if weight.role == Role::Bias { 1e-6 } else { 1e-3 };
             let sensitivity = evidence.sensitivity_of(&weight.name, energy).clamp(own * least, own * 1e3);
-            Some(Task { id, options, sensitivity })
+            Some(Task { id, seed: u64::from(options.seed) + number as u64, options, sensitivity })
         });
         tasks.collect()
     }
@@ -196,7 +231,7 @@ fn quantize(model: &Model, task: &Task, elements: usize, evidence: &Evidence) ->
     let form = match options.scheme {
         Scheme::Int8 => rounded(weight, &dense, 127.0)?,
         Scheme::Int4 => rounded(weight, &dense, 7.0)?,
-        Scheme::Uniform | Scheme::Trellis => {
+        Scheme::Uniform | Scheme::Trellis | Scheme::Lattice => {
             let known = Known::of(model, weight, evidence, options);
             let grid = by_rate(weight, task, elements, &known, &dense)?;
             correction = known.bias.zip(known.moment).map(|(bias, moment)| Correction::of(bias, &dense, &grid, moment));
@@ -233,6 +268,8 @@ impl<'a> Known<'a> {
         let covariance = moment.filter(|_| bias.is_some()).and_then(SecondMoment::covariance);
         let counted = covariance.as_ref().or(moment);
         let spread = counted.zip(moment).map_or(1.0, |(counted, moment)| counted.mean_square() / moment.mean_square());
+        // A dithered lattice rounds to nearest: nothing is fed back.
+        let counted = counted.filter(|_| options.scheme != Scheme::Lattice);
         let curvature = counted.and_then(|counted| Curvature::new(counted, options.damping));
         Self { moment, curvature, spread, bias }
     }
@@ -279,11 +316,22 @@ fn by_rate(weight: &Weight, task: &Task, elements: usize, known: &Known<'_>, den
     // What a unit of squared error weighs once the elements behind it have made the best of it.
     let weighted = known.curvature.as_ref().map_or(1.0, |curvature| curvature.mean_weight());
     let is_vector = !weight.role.is_kernel();
-    let kind = if options.scheme == Scheme::Uniform || is_vector { GridKind::Uniform } else { GridKind::Trellis };
+    // A few zeros are chance; many were made by somebody.
+    let zeros = dense.iter().filter(|&value| value == 0.0).count();
+    let keeps_zeros = zeros * 10 > weight.len();
+    let kind = match options.scheme {
+        _ if is_vector => GridKind::Uniform,
+        Scheme::Lattice if !keeps_zeros => GridKind::Lattice { lattice: options.lattice.lattice(), seed: task.seed },
+        Scheme::Trellis => GridKind::Trellis,
+        _ => GridKind::Uniform,
+    };
     let spacing = match kind {
         _ if is_vector => VECTOR_SPACING,
         GridKind::Uniform => UNIFORM_SPACING,
         GridKind::Trellis => 1.0,
+        GridKind::Lattice { lattice, .. } => {
+            UNIFORM_SPACING * (Lattice::Z.second_moment() / lattice.second_moment()).sqrt()
+        }
     };
     let step = if options.step > 0.0 {
         options.step
@@ -297,9 +345,10 @@ fn by_rate(weight: &Weight, task: &Task, elements: usize, known: &Known<'_>, den
     // Levels must fit sixteen bits, and a step must not vanish.
     let step = (step as f32).clamp(largest / 16_000.0, (WIDEST * largest).max(f32::MIN_POSITIVE));
     let lambda = if is_vector { 0.0 } else { options.bit_price * weighted / (spacing * spacing) };
-    // A few zeros are chance; many were made by somebody.
-    let zeros = dense.iter().filter(|&value| value == 0.0).count();
-    let keeps_zeros = zeros * 10 > weight.len();
+    if let GridKind::Lattice { lattice, seed } = kind {
+        let levels = lattice::quantize(dense.iter(), step, lattice, seed);
+        return Grid::new(levels, Steps::PerTensor(step), kind, dense.dtype()).ok();
+    }
     let target = Target { kind, steps: &[step], row_length, lambda: lambda as f32, keeps_zeros };
     let quantized = match &known.curvature {
         Some(curvature) => feedback::quantize(&dense.to_f32(), &target, curvature),

@@ -8,7 +8,7 @@ pub(super) const MAX_LEVEL: i32 = i16::MAX as i32 - 1;
 /// How one weight is to be quantised.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
-    /// Which values a level can stand for.
+    /// Which values a level can stand for; a lattice is taken for a uniform grid.
     pub kind: GridKind,
     /// The step of each row, or one step for all rows. Positive and finite.
     pub steps: &'a [f32],
@@ -24,7 +24,7 @@ impl Target<'_> {
     /// Levels in one unit of the weight, where the step is `step`.
     pub(super) fn level_scale(&self, step: f32) -> f32 {
         match self.kind {
-            GridKind::Uniform => 1.0 / step,
+            GridKind::Uniform | GridKind::Lattice { .. } => 1.0 / step,
             GridKind::Trellis => 0.5 / step,
         }
     }

@@ -54,7 +54,7 @@ fn run(values: &Values, target: &Target<'_>, rates: &RateModel, levels: &mut [i1
         classes.extend(block.iter().enumerate().map(|(at, value)| neighbourhood.class(done + at, value.abs() * scale)));
         let out = &mut levels[done..end];
         match target.kind {
-            GridKind::Uniform => {
+            GridKind::Uniform | GridKind::Lattice { .. } => {
                 for ((&value, &class), level) in block.iter().zip(&classes).zip(out.iter_mut()) {
                     *level = nearest_uniform(value, step, class, target.lambda, rates);
                     counts.add(false, usize::from(class), *level);
