@@ -258,7 +258,7 @@ impl Compiler {
         Ok(())
     }
 
-    /// Runs the passes; evidence is gathered before the first that asks for it.
+    /// Runs the passes; evidence is gathered before the first that asks for it, and again where layers have changed.
     fn run_passes(
         &self,
         plan: &Resolved,
@@ -268,11 +268,12 @@ impl Compiler {
     ) -> Result<(Vec<crate::PassRecord>, Option<String>), Error> {
         let rules = plan.rules(model)?;
         let total = plan.text.steps.len();
-        let split = plan.first_reader_of_evidence();
+        let gatherings = plan.gatherings();
         let (mut records, mut known) = (Vec::new(), Evidence::default());
-        let ranges = [0..split.unwrap_or(total), split.unwrap_or(total)..total];
-        for (part, range) in ranges.into_iter().enumerate().filter(|(_, range)| !range.is_empty()) {
-            if part == 1 {
+        let starts = std::iter::once(0).chain(gatherings.iter().copied());
+        let ends = gatherings.iter().copied().chain([total]);
+        for range in starts.zip(ends).map(|(start, end)| start..end).filter(|range| !range.is_empty()) {
+            if gatherings.contains(&range.start) {
                 let started = Instant::now();
                 known = evidence::gather(model, preprocess, self.seed_or_default(), watch)?;
                 tracing::debug!(seconds = started.elapsed().as_secs_f64(), source = known.source, "gathered evidence");
@@ -283,7 +284,7 @@ impl Compiler {
             records.extend(observer.finish());
             done.map_err(|source| Error::Pass { file: self.file(), source: Box::new(source) })?;
         }
-        Ok((records, split.map(|_| known.source)))
+        Ok((records, (!gatherings.is_empty()).then_some(known.source)))
     }
 
     /// A packed model stays as it is; whoever wants it plain must say so with the right command.

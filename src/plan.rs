@@ -90,7 +90,10 @@ pub(crate) struct Resolved {
 }
 
 /// Passes that ask what is known of the data: evidence is gathered before the first of them.
-const READS_EVIDENCE: [&str; 2] = ["quantize", "share"];
+const READS_EVIDENCE: [&str; 3] = ["low-rank", "quantize", "share"];
+
+/// Passes that put new layers in the place of others: what was known before them says nothing of those.
+const CHANGES_LAYERS: [&str; 1] = ["low-rank"];
 
 impl Plan {
     /// Reads the plan; `quality` of a recipe gives way to none on the command line.
@@ -119,9 +122,18 @@ impl Plan {
 }
 
 impl Resolved {
-    /// Places of the passes that read evidence.
-    pub(crate) fn first_reader_of_evidence(&self) -> Option<usize> {
-        self.text.steps.iter().position(|step| READS_EVIDENCE.contains(&step.name.as_str()))
+    /// Places of the passes before which evidence is gathered: the first that reads it, and the first that does so
+    /// after the layers have changed.
+    pub(crate) fn gatherings(&self) -> Vec<usize> {
+        let (mut places, mut is_known) = (Vec::new(), false);
+        for (place, step) in self.text.steps.iter().enumerate() {
+            if !is_known && READS_EVIDENCE.contains(&step.name.as_str()) {
+                places.push(place);
+                is_known = true;
+            }
+            is_known &= !CHANGES_LAYERS.contains(&step.name.as_str());
+        }
+        places
     }
 
     /// The pipeline of the steps in `range`, with what the recipe says of the weights of `model`.
@@ -249,7 +261,15 @@ mod tests {
     fn evidence_is_gathered_after_folding() {
         let resolved = Plan::default().resolve(Choices::default()).unwrap();
         let place = |name: &str| resolved.text.steps.iter().position(|step| step.name == name).unwrap();
-        assert_eq!(resolved.first_reader_of_evidence(), Some(place("quantize")));
+        assert_eq!(resolved.gatherings(), [place("quantize")]);
         assert!(place("fold") < place("quantize"));
+    }
+
+    #[test]
+    fn evidence_is_gathered_anew_where_layers_have_changed() {
+        let gatherings = |text: &str| Plan::Passes(text.to_owned()).resolve(Choices::default()).unwrap().gatherings();
+        assert_eq!(gatherings("fold, low-rank, strip, share, quantize, pack"), [1, 3]);
+        assert_eq!(gatherings("fold, low-rank, pack"), [1]);
+        assert!(gatherings("fold, pack").is_empty());
     }
 }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`fold`] | what can be computed before the model runs: constants, BatchNormalization, dead code |
 //! | [`graph_bytes`](mod@graph_bytes) | how large a model is beside its weights |
+//! | [`low_rank`] | kernels become two thin ones and a sparse one |
 //! | [`lower`] | forms become plain tensors |
 //! | [`nearest`] | the name that somebody probably meant |
 //! | [`options`] | options of a pass, declared once |
@@ -25,6 +26,7 @@
 
 pub mod fold;
 pub mod graph_bytes;
+pub mod low_rank;
 pub mod lower;
 pub mod nearest;
 mod node;
@@ -44,6 +46,7 @@ pub mod strip;
 
 pub use fold::Fold;
 pub use graph_bytes::graph_bytes;
+pub use low_rank::{LowRank, LowRankOptions};
 pub use lower::Lower;
 pub use options::{NoOptions, OptionError, Options};
 pub use pack::{Pack, PackOptions};
