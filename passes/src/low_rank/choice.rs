@@ -9,7 +9,7 @@ use onnx_dcomp_forms::{Form, Sparse, Values};
 use onnx_dcomp_ir::{SecondMoment, Weight};
 
 use super::cost::{OPERATOR_BITS, Part, bits_at};
-use super::{Decomposition, Emit, Factors, Layer, LowRankOptions, Metric, Rank, Task, metric};
+use super::{Decomposition, Emit, Factors, Layer, LowRankOptions, Metric, Rank, Task};
 
 /// Ranks that `auto` tries, and steps in which a given rank is reached.
 const RANKS_TRIED: usize = 16;
@@ -140,13 +140,9 @@ impl<'m> Candidate<'m> {
 /// `U`, `V` and `S` as they would be quantised.
 fn parts(state: &Decomposition<'_>, metric: &Metric) -> Vec<Part> {
     let weight = metric.mean_weight();
-    let mut gram = state.whitened_right().dot(&state.whitened_right().t());
-    let rank = gram.nrows().max(1) as f64;
-    // What an error in U costs once the other columns have made the best of it.
-    let left_weight = match metric::factor(&mut gram) {
-        Some(()) => (gram.diag().iter().map(|pivot| 2.0 * pivot.ln()).sum::<f64>() / rank).exp(),
-        None => weight,
-    };
+    // One step serves all of U, so that an error in it costs what V's rows weigh on average.
+    let right = state.whitened_right();
+    let left_weight = right.iter().map(|value| value * value).sum::<f64>() / right.nrows().max(1) as f64;
     let sparse = state.sparse_values();
     let zeros = state.left().nrows() * state.right().ncols() - sparse.len();
     let mut parts =

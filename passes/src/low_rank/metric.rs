@@ -111,7 +111,7 @@ fn cholesky(block: &MomentBlock, mean: f64, damping: f64) -> Option<Array2<f64>>
 }
 
 /// Puts the lower Cholesky factor in the place of a symmetric matrix; `None` where that is not positive definite.
-pub(super) fn factor(matrix: &mut Array2<f64>) -> Option<()> {
+fn factor(matrix: &mut Array2<f64>) -> Option<()> {
     let n = matrix.nrows();
     let values = matrix.as_slice_mut()?;
     for i in 0..n {
