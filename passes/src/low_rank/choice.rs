@@ -22,6 +22,10 @@ const UPDATES_AT_LAST: usize = 30;
 /// An update that takes off less than this fraction of the error is the last.
 const TOLERANCE: f64 = 1e-3;
 
+/// What a candidate must save of the estimated bits to be worth it: the estimates differ from real files by about as
+/// much, and further layers cost time.
+const LEAST_GAIN: f64 = 0.05;
+
 /// What becomes of one weight.
 pub(super) enum Outcome {
     /// It stays, for this reason.
@@ -65,7 +69,7 @@ pub(super) fn outcome(weight: &Weight, task: &Task, target: &Array2<f64>, moment
     let is_forced = task.options.emit != Emit::Cheapest && task.options.rank != Rank::Auto;
     let unchanged = bits_at(&[Part::of(task.dense.iter().map(f64::from), metric.mean_weight())], task.budget);
     let is_worth_it = match task.options.emit {
-        Emit::Cheapest => best.bits < unchanged,
+        Emit::Cheapest => best.bits < (1.0 - LEAST_GAIN) * unchanged,
         _ => is_forced || best.bits.is_finite(),
     };
     if !is_worth_it {

@@ -25,7 +25,7 @@ pub const PRESETS: &[Preset] = &[
         name: "low-rank-sparse",
         summary: "low-rank and sparse parts fitted to the feature maps, then quantised: two thin layers for each",
         source: "Yu, Liu, Wang and Tao, On compressing deep models by low rank and sparse decomposition, 2017",
-        pipeline: "fold, low-rank(rank=0.25, sparsity=0.95, emit=factors), quantize, strip, pack",
+        pipeline: "fold, low-rank(rank=0.1, sparsity=0.75, emit=factors), quantize, strip, pack",
     },
     Preset {
         name: "lossless",
