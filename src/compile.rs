@@ -4,6 +4,7 @@ mod command;
 mod reporting;
 mod search;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -392,7 +393,7 @@ impl Compiler {
         Ok(())
     }
 
-    /// Runs the passes; evidence is gathered before the first that asks for it.
+    /// Runs the passes; evidence is gathered before the first that asks for it, and again where layers have changed.
     fn run_passes(
         &self,
         plan: &Resolved,
@@ -401,21 +402,48 @@ impl Compiler {
         watch: &dyn Watch,
     ) -> Result<Ran, Error> {
         let rules = plan.rules(model)?;
-        let total = plan.text.steps.len();
-        let split = plan.first_reader_of_evidence();
-        let (mut passes, mut known) = (Vec::new(), Evidence::default());
-        let ranges = [0..split.unwrap_or(total), split.unwrap_or(total)..total];
-        for (part, range) in ranges.into_iter().enumerate().filter(|(_, range)| !range.is_empty()) {
-            if part == 1 {
-                let started = Instant::now();
-                known = self.evidence(model, preprocess, watch)?;
-                tracing::debug!(seconds = started.elapsed().as_secs_f64(), source = known.source, "gathered evidence");
-            }
-            let text = plan.range(range.clone());
-            passes.extend(self.run_steps(&text, &rules, model, &known, range.start, watch)?);
-        }
-        let evidence = split.map(|_| known.source);
+        let (passes, known) = self.run_range(plan, 0..plan.text.steps.len(), &rules, model, preprocess, watch)?;
+        let evidence = known.map(|known| known.source);
         Ok(Ran { passes, evidence, pipeline: plan.text.to_string(), search: None, failure: None })
+    }
+
+    /// Runs the steps of `range`, and gathers evidence where the plan does; with the evidence that was gathered last.
+    fn run_range(
+        &self,
+        plan: &Resolved,
+        range: Range<usize>,
+        rules: &Rules,
+        model: &mut Model,
+        preprocess: &PreprocessOptions,
+        watch: &dyn Watch,
+    ) -> Result<(Vec<crate::PassRecord>, Option<Evidence>), Error> {
+        let gatherings: Vec<usize> = plan.gatherings().into_iter().filter(|place| range.contains(place)).collect();
+        let (mut passes, mut known) = (Vec::new(), None);
+        let starts = std::iter::once(range.start).chain(gatherings.iter().copied());
+        let ends = gatherings.iter().copied().chain([range.end]);
+        for part in starts.zip(ends).map(|(start, end)| start..end).filter(|part| !part.is_empty()) {
+            if gatherings.contains(&part.start) {
+                let started = Instant::now();
+                let gathered = self.evidence(model, preprocess, watch)?;
+                tracing::debug!(
+                    seconds = started.elapsed().as_secs_f64(),
+                    source = gathered.source,
+                    "gathered evidence"
+                );
+                known = Some(gathered);
+            }
+            let nothing = Evidence::default();
+            let text = plan.range(part.clone());
+            passes.extend(self.run_steps(
+                &text,
+                rules,
+                model,
+                known.as_ref().unwrap_or(&nothing),
+                part.start,
+                watch,
+            )?);
+        }
+        Ok((passes, known))
     }
 
     /// What is known of the weights: from samples where they are to serve, else from synthetic inputs.

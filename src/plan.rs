@@ -92,7 +92,10 @@ pub(crate) struct Resolved {
 }
 
 /// Passes that ask what is known of the data: evidence is gathered before the first of them.
-const READS_EVIDENCE: [&str; 2] = ["quantize", "share"];
+const READS_EVIDENCE: [&str; 3] = ["low-rank", "quantize", "share"];
+
+/// Passes that put new layers in the place of others: what was known before them says nothing of those.
+const CHANGES_LAYERS: [&str; 1] = ["low-rank"];
 
 /// The pass whose option `quality` a budget search varies.
 const SEARCHED: &str = "quantize";
@@ -133,6 +136,27 @@ impl Resolved {
         self.text.steps.iter().any(|step| step.name == SEARCHED && is_open(step))
     }
 
+    /// Where a search begins to vary what is done: at the last gathering of evidence before the first pass that it
+    /// varies.
+    pub(crate) fn search_start(&self) -> usize {
+        let varied = self.text.steps.iter().position(|step| step.name == SEARCHED).unwrap_or_default();
+        self.gatherings().into_iter().rfind(|&place| place <= varied).unwrap_or_default()
+    }
+
+    /// Places of the passes before which evidence is gathered: the first that reads it, and the first that does so
+    /// after the layers have changed.
+    pub(crate) fn gatherings(&self) -> Vec<usize> {
+        let (mut places, mut is_known) = (Vec::new(), false);
+        for (place, step) in self.text.steps.iter().enumerate() {
+            if !is_known && self.reads_evidence(step) {
+                places.push(place);
+                is_known = true;
+            }
+            is_known &= !CHANGES_LAYERS.contains(&step.name.as_str());
+        }
+        places
+    }
+
     /// The steps from `start` on, with an aim for what is left open, or without what changes values.
     pub(crate) fn tail(&self, start: usize, quality: Option<f64>) -> PipelineText {
         let mut text = PipelineText { steps: self.text.steps.get(start..).unwrap_or_default().to_vec() };
@@ -148,11 +172,6 @@ impl Resolved {
     /// Builds `text` with what the recipe says.
     pub(crate) fn build(text: &PipelineText, rules: &Rules) -> Result<Pipeline, Error> {
         Pipeline::build(text, rules).map_err(|error| Error::pipeline(&text.to_string(), error))
-    }
-
-    /// Place of the first pass that reads evidence.
-    pub(crate) fn first_reader_of_evidence(&self) -> Option<usize> {
-        self.text.steps.iter().position(|step| self.reads_evidence(step))
     }
 
     fn reads_evidence(&self, step: &StepText) -> bool {
@@ -295,7 +314,7 @@ mod tests {
     fn evidence_is_gathered_after_folding() {
         let resolved = Plan::default().resolve(Choices::default()).unwrap();
         let place = |name: &str| resolved.text.steps.iter().position(|step| step.name == name).unwrap();
-        assert_eq!(resolved.first_reader_of_evidence(), Some(place("quantize")));
+        assert_eq!(resolved.gatherings(), [place("quantize")]);
         assert!(place("fold") < place("quantize"));
     }
 
@@ -303,7 +322,7 @@ mod tests {
     fn evidence_is_gathered_only_for_options_that_need_it() {
         let first = |text: &str| {
             let resolved = Plan::Passes(text.to_owned()).resolve(Choices::default()).unwrap();
-            resolved.first_reader_of_evidence()
+            resolved.gatherings().first().copied()
         };
         assert_eq!(first("fold, prune(sparsity=0.9), pack"), None);
         assert_eq!(first("fold, prune(criterion=magnitude), pack"), None);
@@ -318,9 +337,17 @@ mod tests {
         let first = |rule: &str| {
             let text = format!("pipeline = \"fold, prune, pack\"\n[[rule]]\nmatch = \"fc1\"\nprune = {rule}\n");
             std::fs::write(&file, text).unwrap();
-            Plan::Recipe(file.clone()).resolve(Choices::default()).unwrap().first_reader_of_evidence()
+            Plan::Recipe(file.clone()).resolve(Choices::default()).unwrap().gatherings().first().copied()
         };
         assert_eq!(first("{ sparsity = 0.9 }"), None);
         assert_eq!(first("{ criterion = \"obs\" }"), Some(1));
+    }
+
+    #[test]
+    fn evidence_is_gathered_anew_where_layers_have_changed() {
+        let gatherings = |text: &str| Plan::Passes(text.to_owned()).resolve(Choices::default()).unwrap().gatherings();
+        assert_eq!(gatherings("fold, low-rank, strip, share, quantize, pack"), [1, 3]);
+        assert_eq!(gatherings("fold, low-rank, pack"), [1]);
+        assert!(gatherings("fold, pack").is_empty());
     }
 }

@@ -8,6 +8,7 @@
 //! | [`curvature`] | what the output of a layer makes of errors in its weight |
 //! | [`fold`] | what can be computed before the model runs: constants, BatchNormalization, dead code |
 //! | [`graph_bytes`](mod@graph_bytes) | how large a model is beside its weights |
+//! | [`low_rank`] | kernels become two thin ones and a sparse one |
 //! | [`lower`] | forms become plain tensors |
 //! | [`nearest`] | the name that somebody probably meant |
 //! | [`options`](mod@options) | options of a pass, declared once |
@@ -27,6 +28,7 @@
 pub mod curvature;
 pub mod fold;
 pub mod graph_bytes;
+pub mod low_rank;
 pub mod lower;
 pub mod nearest;
 mod node;
@@ -46,6 +48,7 @@ pub mod strip;
 
 pub use fold::Fold;
 pub use graph_bytes::graph_bytes;
+pub use low_rank::{LowRank, LowRankOptions};
 pub use lower::Lower;
 pub use options::{NoOptions, OptionError, Options};
 pub use pack::{Pack, PackOptions};

@@ -27,6 +27,7 @@ pub static PASSES: &[Entry] = &[
     Entry::of::<crate::Fold>(),
     Entry::of::<crate::Strip>(),
     Entry::of::<crate::Recognise>(),
+    Entry::of::<crate::LowRank>(),
     Entry::of::<crate::Prune>(),
     Entry::of::<crate::Share>(),
     Entry::of::<crate::Quantize>(),

@@ -41,7 +41,7 @@ fn moment(sizes: &[usize], seed: u32) -> SecondMoment {
         });
         MomentBlock { size, values: values.collect() }
     };
-    SecondMoment { blocks: sizes.iter().enumerate().map(block).collect(), samples: 1 }
+    SecondMoment { blocks: sizes.iter().enumerate().map(block).collect(), mean: Vec::new(), samples: 1 }
 }
 
 fn evidence() -> Evidence {

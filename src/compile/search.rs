@@ -1,7 +1,7 @@
 //! A compilation whose quality a budget search finds.
 
 use onnx_dcomp_engine::PreprocessOptions;
-use onnx_dcomp_ir::{Evidence, Model};
+use onnx_dcomp_ir::Model;
 use onnx_dcomp_passes::PipelineText;
 
 use super::{Check, Compiler, describe};
@@ -42,8 +42,8 @@ impl Compiler {
         // What is wrong with samples or goal must come out before the long work.
         let mut judge = Judge::open(&self.input, &check.samples, preprocess, &check.runtimes, goal, seed)?;
         let rules = plan.rules(model)?;
-        let start = plan.first_reader_of_evidence().unwrap_or_default();
-        let mut records = self.run_steps(&plan.range(0..start), &rules, model, &Evidence::default(), 0, watch)?;
+        let start = plan.search_start();
+        let (mut records, _) = self.run_range(plan, 0..start, &rules, model, preprocess, watch)?;
         let known = evidence::calibrate(model, &judge, preprocess, seed, watch)?;
         let text = |quality| plan.tail(start, quality);
         let mut make = |quality: Option<f64>| {

@@ -22,6 +22,12 @@ pub const PRESETS: &[Preset] = &[
         pipeline: "fold, strip, prune(sparsity=0.5), share(clusters=32, init=linear), pack(coder=huffman)",
     },
     Preset {
+        name: "low-rank-sparse",
+        summary: "low-rank and sparse parts fitted to the feature maps, then quantised: two thin layers for each",
+        source: "Yu, Liu, Wang and Tao, On compressing deep models by low rank and sparse decomposition, 2017",
+        pipeline: "fold, low-rank(rank=0.1, sparsity=0.75, emit=factors), quantize, strip, pack",
+    },
+    Preset {
         name: "lossless",
         summary: "no value changes: only the graph and the coding do",
         source: "",

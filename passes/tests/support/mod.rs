@@ -1,7 +1,9 @@
 //! Small models built in code, and the models to try passes on.
 #![allow(dead_code, unreachable_pub, missing_docs)] // every test file uses another part of it
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use onnx_dcomp_ir::{Evidence, Model};
 use onnx_dcomp_passes::{Pass, PassReport};
@@ -166,4 +168,28 @@ fn models_in(folder: PathBuf) -> Vec<PathBuf> {
         entries.map(|e| e.path()).filter(|path| path.extension().is_some_and(|e| e == "onnx")).collect();
     paths.sort();
     paths
+}
+
+/// Exit code of `same_outputs.py` where onnxruntime is not installed.
+const NOT_INSTALLED: i32 = 3;
+
+/// What `same_outputs.py` says of pairs of models, one pair a line, a tab between; `None` where it cannot run.
+pub fn same_outputs(pairs: &str) -> Option<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let local = root.join("../.venv/bin/python");
+    let python = if local.exists() { local.into_os_string() } else { "python3".into() };
+    let python = std::env::var_os("DCOMP_PYTHON").unwrap_or(python);
+    let mut child = Command::new(python)
+        .arg(root.join("tests/same_outputs.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .ok()?;
+    // A script that ends at once closes the pipe, which is no failure.
+    let _ = child.stdin.take()?.write_all(pairs.as_bytes());
+    let output = child.wait_with_output().ok()?;
+    match output.status.code() {
+        Some(NOT_INSTALLED) => None,
+        _ => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
+    }
 }
