@@ -188,14 +188,14 @@ fn second_moments_of_a_very_wide_layer_are_bounded() {
     let columns = 1 << 18;
     let model = product(&[("x", &[1, columns])], vec![node("MatMul", &["x", "w"], "y")], [columns, 1]);
     let layer = &layer::layers(&model)[0];
-    let mut moment = moments::Accumulator::new(layer);
+    let mut moment = moments::Accumulator::new(layer, moments::PatchCount::ROUGH);
     let input = Tensor::from_f32(vec![1, columns as usize], vec![0.5; columns as usize]).expect("a tensor");
     moment.add(layer, &input, 1);
     let moment = moment.finish().expect("a moment");
     let elements: usize = moment.blocks.iter().map(|block| block.values.len()).sum();
     assert_eq!(moment.columns(), columns as usize);
     assert!(elements <= 1 << 26, "{elements} elements");
-    assert!((moments::mean_square(&moment) - 0.25).abs() < 1e-6);
+    assert!((moment.mean_square() - 0.25).abs() < 1e-6);
 }
 
 #[test]
