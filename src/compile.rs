@@ -1,6 +1,7 @@
 //! The compiler as a library: [`Compiler`], for build scripts and for the command line alike.
 
 mod command;
+mod default;
 mod reporting;
 mod search;
 
@@ -62,6 +63,13 @@ struct Check {
     goal: Option<Goal>,
     /// Whether the passes learn from the training side of the samples.
     calibrates: bool,
+}
+
+/// Where what is made goes, before it goes there.
+struct Places {
+    staged: Option<Staged>,
+    depfile: Option<Staged>,
+    report: Option<(StagedReport, Details)>,
 }
 
 impl Compiler {
@@ -222,6 +230,8 @@ impl Compiler {
             Ran { passes: Vec::new(), evidence: None, pipeline: plan.text.to_string(), search: None, failure: None }
         } else if let Some(asked) = self.searched(&plan) {
             self.search(&plan, &mut model, asked, &preprocess, watch)?
+        } else if let Some(quality) = self.plan.default_quality() {
+            self.run_default(&plan, quality, &mut model, &preprocess, watch)?
         } else {
             self.run_passes(&plan, &mut model, &preprocess, watch)?
         };
@@ -255,16 +265,14 @@ impl Compiler {
         warnings.iter().for_each(|warning| watch.warn(warning));
         made.warnings = warnings;
         let report = report.map(|report| (report, self.details(&original, &plan, written)));
-        self.deliver(staged, depfile, report, written, ran.failure, &mut made, watch)?;
+        self.deliver(Places { staged, depfile, report }, written, ran.failure, &mut made, watch)?;
         Ok(made)
     }
 
     /// Writes `model` and what goes with it, and puts all of it into its place.
     fn deliver(
         &self,
-        staged: Option<Staged>,
-        depfile: Option<Staged>,
-        report: Option<(StagedReport, Details)>,
+        Places { staged, depfile, report }: Places,
         model: &Model,
         failure: Option<Error>,
         made: &mut Compilation,

@@ -103,6 +103,15 @@ const SEARCHED: &str = "quantize";
 const READS_EVIDENCE_WITH: [(&str, &str, &str); 2] = [("prune", "criterion", "obs"), ("prune", "scope", "sensitivity")];
 
 impl Plan {
+    /// The quality that the default passes aim for, where they are the plan.
+    pub(crate) fn default_quality(&self) -> Option<Quality> {
+        match self {
+            Self::Auto(quality) => Some(*quality),
+            Self::Preset(name) if name == "auto" => Some(Quality::default()),
+            _ => None,
+        }
+    }
+
     /// Reads the plan; `quality` of a recipe gives way to none on the command line.
     pub(crate) fn resolve(&self, choices: Choices) -> Result<Resolved, Error> {
         let resolved = |label: &str, text: PipelineText| Resolved { label: label.to_owned(), text, recipe: None };
@@ -167,6 +176,15 @@ impl Resolved {
                 text
             }
         }
+    }
+
+    /// The same plan with another aim for every pass that quantises.
+    pub(crate) fn aiming_at(&self, quality: f64) -> PipelineText {
+        let mut text = self.text.clone();
+        for step in text.steps.iter_mut().filter(|step| step.name == SEARCHED) {
+            step.options.retain(|(name, _)| name != "quality");
+        }
+        text.with_default("quality", &quality.to_string())
     }
 
     /// Builds `text` with what the recipe says.

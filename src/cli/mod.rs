@@ -66,8 +66,8 @@ struct CommandLine {
 enum Command {
     /// Compress a model: what happens without a command.
     #[command(hide = true)]
-    Compress(compress::Compress),
-    Validate(validate::Validate),
+    Compress(Box<compress::Compress>),
+    Validate(Box<validate::Validate>),
     Decompress(decompress::Decompress),
     Inspect(inspect::Inspect),
     Passes(passes::Passes),
@@ -111,8 +111,8 @@ pub fn run() -> ExitCode {
     }
     let done = match line.command {
         None => compress::run(line.compress),
-        Some(Command::Compress(arguments)) => compress::run(arguments),
-        Some(Command::Validate(arguments)) => validate::run(arguments),
+        Some(Command::Compress(arguments)) => compress::run(*arguments),
+        Some(Command::Validate(arguments)) => validate::run(*arguments),
         Some(Command::Decompress(arguments)) => decompress::run(arguments),
         Some(Command::Inspect(arguments)) => inspect::run(arguments),
         Some(Command::Passes(arguments)) => passes::run(arguments),

@@ -141,6 +141,11 @@ const VECTOR_SPACING: f64 = 0.35;
 /// that steps wider than any element serve too.
 const WIDEST: f32 = 8.0;
 
+/// Further damping for each column that a moment has over each input that it was averaged of: what few inputs say of
+/// many columns is mostly chance (Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance
+/// matrices", 2004, where the shrinkage grows with the same ratio).
+const DOUBT: f64 = 0.1;
+
 /// The bit price that steps are derived from where none is asked for.
 const USUAL_BIT_PRICE: f64 = 0.02;
 
@@ -270,7 +275,11 @@ impl<'a> Known<'a> {
         let spread = counted.zip(moment).map_or(1.0, |(counted, moment)| counted.mean_square() / moment.mean_square());
         // A dithered lattice rounds to nearest: nothing is fed back.
         let counted = counted.filter(|_| options.scheme != Scheme::Lattice);
-        let curvature = counted.and_then(|counted| Curvature::new(counted, options.damping));
+        let curvature = counted.and_then(|counted| {
+            let widest = counted.blocks.iter().map(|block| block.size).max().unwrap_or_default();
+            let doubt = DOUBT * widest as f64 / counted.samples.max(1) as f64;
+            Curvature::new(counted, options.damping + doubt)
+        });
         Self { moment, curvature, spread, bias }
     }
 }

@@ -1,0 +1,163 @@
+//! The promise of a budget: what a search finds keeps it, what cannot be kept is said, and nothing is left behind.
+
+mod support;
+
+use std::path::Path;
+
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::contains;
+use serde_json::Value;
+use support::{fixture, folder, names_in, program};
+
+/// Compresses LeNet-5 with its digits as samples, and reads what the program prints.
+fn search(output: &Path, arguments: &[&str]) -> Value {
+    let ran = program()
+        .arg(fixture("lenet5.onnx"))
+        .arg("-o")
+        .arg(output)
+        .args(arguments)
+        .args(["--json", "--data"])
+        .arg(fixture("digits"))
+        .assert()
+        .success();
+    serde_json::from_slice(&ran.get_output().stdout).expect("the program prints JSON")
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("a number was expected, found {value}"))
+}
+
+#[test]
+fn the_smallest_file_within_a_loss_is_smaller_than_the_default_and_keeps_the_loss_on_unseen_samples() {
+    let folder = folder();
+    let (searched, default) = (folder.path().join("searched.onnx"), folder.path().join("default.onnx"));
+    let found = search(&searched, &["--max-drop", "1"]);
+    let balanced = search(&default, &[]);
+    assert!(number(&found["bytes_after"]) < number(&balanced["bytes_after"]), "{}", found["bytes_after"]);
+    let (trace, confirmed) = (&found["search"], &found["search"]["confirmation"]);
+    assert!(number(&confirmed["drop_points"]) <= 1.0, "{confirmed}");
+    assert_eq!(number(&trace["samples"]) + number(&confirmed["samples"]), 500.0);
+    let candidates = trace["candidates"].as_array().expect("candidates");
+    assert!(candidates.len() <= 40, "{}", candidates.len());
+    let chosen = &candidates[trace["chosen"].as_u64().expect("one is chosen") as usize];
+    assert_eq!(chosen["keeps_budget"], true);
+    assert_eq!(number(&chosen["bytes"]), number(&found["bytes_after"]));
+    // No candidate that keeps the budget and is as fine as what had to be taken is smaller.
+    let quality = number(&chosen["quality"]);
+    let better = |c: &&Value| {
+        c["keeps_budget"] == true
+            && c["quality"].as_f64().is_some_and(|q| q >= quality)
+            && c["bytes"].as_f64() < chosen["bytes"].as_f64()
+    };
+    assert!(candidates.iter().find(better).is_none());
+}
+
+#[test]
+fn a_search_gives_the_same_bytes_on_any_number_of_threads_and_others_for_another_seed() {
+    let folder = folder();
+    let make = |name: &str, arguments: &[&str]| {
+        let path = folder.path().join(name);
+        search(&path, &[&["--max-drop", "2"], arguments].concat());
+        std::fs::read(path).expect("the output is there")
+    };
+    let one = make("one.onnx", &["--threads", "1"]);
+    assert!(one == make("two.onnx", &["--threads", "2"]));
+    assert!(one != make("seed.onnx", &["--seed", "5"]));
+}
+
+#[test]
+fn the_best_file_of_some_bytes_fits_and_more_bytes_serve_better() {
+    let folder = folder();
+    let fit = |bytes: u64| {
+        let found = search(&folder.path().join("fit.onnx"), &["--max-bytes", &bytes.to_string()]);
+        assert!(number(&found["bytes_after"]) <= bytes as f64, "{}", found["bytes_after"]);
+        let trace = &found["search"];
+        number(&trace["candidates"][trace["chosen"].as_u64().expect("one is chosen") as usize]["sqnr_db"])
+    };
+    let (small, large) = (fit(15_000), fit(60_000));
+    assert!(large > small + 3.0, "{small} and {large} decibels");
+}
+
+#[test]
+fn a_budget_that_no_file_keeps_ends_with_3_says_what_comes_nearest_and_writes_nothing() {
+    let folder = folder();
+    let fails = |arguments: &[&str], message: &str| {
+        program()
+            .arg(fixture("lenet5.onnx"))
+            .arg("-o")
+            .arg(folder.path().join("out.onnx"))
+            .args(arguments)
+            .arg("--data")
+            .arg(fixture("digits"))
+            .assert()
+            .code(3)
+            .stderr(contains(message).and(contains("nothing was written")));
+        assert!(names_in(folder.path()).is_empty());
+    };
+    fails(&["--max-bytes", "900"], "the smallest has");
+    fails(
+        &["--max-drop", "5", "--floor", "recall[1]>=1", "--floor", "recall[6]>=1", "--floor", "recall[7]>=1"],
+        "is broken",
+    );
+}
+
+#[test]
+fn what_cannot_be_measured_is_said_before_the_work() {
+    let folder = folder();
+    let fails = |data: &Path, arguments: &[&str], message: &str| {
+        program()
+            .arg(fixture("lenet5.onnx"))
+            .arg("-o")
+            .arg(folder.path().join("out.onnx"))
+            .args(arguments)
+            .arg("--data")
+            .arg(data)
+            .assert()
+            .code(2)
+            .stderr(contains(message));
+        assert!(!folder.path().join("out.onnx").exists());
+    };
+    let digits = fixture("digits");
+    fails(&digits, &["--max-drop", "1", "--metric", "miou"], "choose one with `--metric`");
+    fails(&digits, &["--max-drop", "1", "--metric", "top-1"], "did you mean `top1`");
+    fails(&digits, &["--max-drop", "1", "--floor", "recall[10]>=0.9"], "there are 10 classes");
+    fails(&digits, &["--max-drop", "1", "--floor", "iou[1]>=0.9"], "recall is for classification");
+    fails(&digits, &["--max-drop", "1", "--floor", "recall>=0.9"], "expected a floor such as");
+    fails(&digits, &["--max-drop", "1", "--limit", "4"], "give more");
+    let unlabelled = folder.path().join("unlabelled");
+    std::fs::create_dir(&unlabelled).unwrap();
+    std::fs::copy(digits.join("t10k-images-idx3-ubyte.gz"), unlabelled.join("t10k-images-idx3-ubyte.gz")).unwrap();
+    fails(&unlabelled, &["--max-drop", "1", "--metric", "top1"], "--metric agreement");
+}
+
+#[test]
+fn without_labels_the_agreement_with_the_original_is_kept() {
+    let folder = folder();
+    let unlabelled = folder.path().join("unlabelled");
+    std::fs::create_dir(&unlabelled).unwrap();
+    std::fs::copy(fixture("digits/t10k-images-idx3-ubyte.gz"), unlabelled.join("t10k-images-idx3-ubyte.gz")).unwrap();
+    program()
+        .arg(fixture("lenet5.onnx"))
+        .arg("-o")
+        .arg(folder.path().join("out.onnx"))
+        .args(["--max-drop", "2", "--data"])
+        .arg(&unlabelled)
+        .assert()
+        .success()
+        .stdout(contains("agreement loses"));
+}
+
+#[test]
+fn a_plan_that_says_how_finely_is_checked_and_not_searched() {
+    let folder = folder();
+    let found = search(&folder.path().join("out.onnx"), &["--quality", "high", "--max-drop", "1"]);
+    assert!(found["search"].is_null());
+    let open = "fold, recognise, prune(sparsity=0.3), quantize(scheme=uniform), strip, pack";
+    let searched = search(&folder.path().join("out.onnx"), &["--passes", open, "--max-drop", "1"]);
+    assert!(searched["search"]["chosen"].is_number());
+    assert!(
+        searched["pipeline"].as_str().is_some_and(|text| text.contains("scheme=uniform, quality=")),
+        "{}",
+        searched["pipeline"]
+    );
+}
