@@ -37,7 +37,7 @@ pub(crate) const SUBJECTS: [Subject; 7] = [
         model: "lenet300",
         data: "mnist",
         nncodec: [63_150, 33_796, 23_930],
-        qualities: [[20.0, 36.0], [10.0, 26.0]],
+        qualities: [[24.0, 36.0], [22.0, 34.0]],
         ..CLASSIFIER
     },
     Subject {
@@ -45,7 +45,7 @@ pub(crate) const SUBJECTS: [Subject; 7] = [
         data: "mnist",
         nncodec: [90_171, 44_370, 32_248],
         cerwu: Some([28_032, 19_213, 14_506]),
-        qualities: [[18.0, 34.0], [8.0, 24.0]],
+        qualities: [[22.0, 34.0], [20.0, 32.0]],
         ..CLASSIFIER
     },
     Subject {
@@ -53,7 +53,7 @@ pub(crate) const SUBJECTS: [Subject; 7] = [
         data: "cifar10",
         nncodec: [157_033, 116_046, 102_442],
         cerwu: Some([82_734, 69_691, 63_893]),
-        qualities: [[12.0, 24.0], [8.0, 18.0]],
+        qualities: [[16.0, 28.0], [15.0, 27.0]],
         ..CLASSIFIER
     },
     Subject {
@@ -61,7 +61,7 @@ pub(crate) const SUBJECTS: [Subject; 7] = [
         data: "cifar10",
         nncodec: [283_837, 232_534, 205_662],
         cerwu: Some([154_382, 120_148, 110_577]),
-        qualities: [[12.0, 24.0], [8.0, 18.0]],
+        qualities: [[16.0, 28.0], [15.0, 27.0]],
         ..CLASSIFIER
     },
     Subject {
@@ -69,7 +69,7 @@ pub(crate) const SUBJECTS: [Subject; 7] = [
         data: "imagenet-sample",
         training_split: None,
         nncodec: [386_406; 3],
-        qualities: [[20.0, 26.0], [12.0, 24.0]],
+        qualities: [[20.0, 32.0], [16.0, 28.0]],
         ..CLASSIFIER
     },
     Subject {
@@ -78,7 +78,7 @@ pub(crate) const SUBJECTS: [Subject; 7] = [
         is_segmentation: true,
         training_split: None,
         nncodec: [239_523, 171_103, 123_791],
-        qualities: [[22.0, 44.0], [16.0, 40.0]],
+        qualities: [[22.0, 44.0], [18.0, 42.0]],
         ..CLASSIFIER
     },
     Subject {
@@ -87,7 +87,7 @@ pub(crate) const SUBJECTS: [Subject; 7] = [
         is_segmentation: true,
         split: Some("val"),
         nncodec: [2_201_778, 1_706_759, 916_755],
-        qualities: [[10.0, 30.0], [10.0, 30.0]],
+        qualities: [[36.0, 48.0], [22.0, 46.0]],
         ..CLASSIFIER
     },
 ];
