@@ -13,25 +13,15 @@
 //! the smallest of all that were tried, which holds the tensors alone, plus the bytes of our own stripped graph. These
 //! figures were measured once on the same files and data (NNCodec on CIFAR-10: on all 10,000 test images, of which 5,000
 //! are here), and are constants here.
-//!
-//! Models and data are looked for in `DCOMP_DATA` (default `../shared`).
 
+#[path = "../measuring/mod.rs"]
+mod measuring;
 mod subjects;
 
-use std::path::{Path, PathBuf};
-
-use onnx_dcomp_engine::evidence::{EvidenceOptions, calibrate, gather};
-use onnx_dcomp_engine::{
-    DataFolder, ModelSource, PreprocessOptions, RuntimeKind, RuntimeOptions, ValidateOptions, available, open, validate,
-};
-use onnx_dcomp_ir::{Evidence, Model};
-use onnx_dcomp_passes::{Pipeline, graph_bytes};
+use measuring::{CALIBRATION_SAMPLES, Failure, Setting, Source, run};
+use onnx_dcomp_ir::Evidence;
+use onnx_dcomp_passes::graph_bytes;
 use subjects::{SUBJECTS, Subject};
-
-type Failure = Box<dyn std::error::Error>;
-
-/// Samples that evidence is taken from.
-const CALIBRATION_SAMPLES: usize = 1000;
 
 /// What the command line asks for.
 #[derive(Default)]
@@ -74,16 +64,12 @@ struct Point {
 
 fn main() -> Result<(), Failure> {
     let request = Request::parse()?;
-    let root = std::env::var_os("DCOMP_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let runtime =
-        if available(RuntimeKind::Onnxruntime).is_ok() { RuntimeKind::Onnxruntime } else { RuntimeKind::Tract };
-    println!("measured in {}", runtime.name());
+    println!("measured in {}", measuring::runtime().name());
     let mut rows = Vec::new();
     for subject in &SUBJECTS {
         let is_wanted =
             request.models.is_empty() || request.models.iter().any(|name| subject.model.contains(name.as_str()));
-        let model = root.join("models").join(format!("{}.onnx", subject.model));
+        let model = measuring::root().join("models").join(format!("{}.onnx", subject.model));
         if !is_wanted {
             continue;
         }
@@ -91,7 +77,7 @@ fn main() -> Result<(), Failure> {
             println!("skipped {}: {} is not there (set DCOMP_DATA)", subject.model, model.display());
             continue;
         }
-        rows.push(measure(subject, &model, &root, runtime, &request)?);
+        rows.push(measure(subject, &request)?);
     }
     println!(
         "\n| model | graph | loss ≤ | ours, whole file | quality | NNCodec + our graph | ratio | CERWU + our graph | ratio |"
@@ -101,37 +87,14 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-fn measure(
-    subject: &Subject,
-    path: &Path,
-    root: &Path,
-    runtime: RuntimeKind,
-    request: &Request,
-) -> Result<String, Failure> {
-    let preprocess = PreprocessOptions::beside(path)?.unwrap_or_default();
-    let mut folded = Model::open(path)?;
-    let none = Evidence::default();
-    run("fold, recognise", &mut folded, &none)?;
-    let mut stripped = folded.clone();
-    run("strip", &mut stripped, &none)?;
+fn measure(subject: &Subject, request: &Request) -> Result<String, Failure> {
+    let mut setting = Setting::open(subject.model, subject.data, subject.split, subject.training_split, request.limit)?;
+    let mut stripped = setting.folded.clone();
+    run("strip", &mut stripped, &Evidence::default())?;
     let graph = graph_bytes(&stripped);
-
-    let runtime_options = RuntimeOptions { threads: 1 };
-    let mut original = open(runtime, ModelSource::path(path), &runtime_options)?;
-    let resolved = preprocess.resolve(original.inputs(), original.outputs())?;
-    let data = DataFolder::open(&root.join("data").join(subject.data), &resolved)?;
-    let training = match subject.training_split {
-        Some(split) => data.dataset(Some(split), None)?,
-        None => data.dataset(subject.split, None)?,
-    };
-    let data = data.dataset(subject.split, request.limit)?;
     let started = std::time::Instant::now();
-    let options =
-        EvidenceOptions { preprocess: preprocess.clone(), samples: CALIBRATION_SAMPLES, ..EvidenceOptions::default() };
-    let evidence = match request.calibrate {
-        true => calibrate(&folded, training.as_ref(), &options, &mut |_, _| {})?,
-        false => gather(&folded, &options, &mut |_, _| {})?,
-    };
+    let source = if request.calibrate { Source::Samples } else { Source::Synthetic };
+    let evidence = setting.evidence(&setting.folded, source, CALIBRATION_SAMPLES)?;
     println!("\n{}: evidence from {} in {:.1} s", subject.model, evidence.source, started.elapsed().as_secs_f64());
     let [low, high] = subject.qualities[usize::from(request.calibrate)];
     let steps = 12;
@@ -139,19 +102,10 @@ fn measure(
     let qualities: Vec<f64> = request.qualities.clone().unwrap_or(sweep);
     let mut points = Vec::new();
     for quality in qualities {
-        let mut compressed = folded.clone();
+        let mut compressed = setting.folded.clone();
         let quantize = format!("quantize(quality={quality}{})", request.quantize);
         run(&quantize, &mut compressed, &evidence)?;
-        let plain = compressed.to_bytes()?;
-        let mut session = open(runtime, ModelSource::bytes("compressed", &plain), &runtime_options)?;
-        let report = validate(
-            original.as_mut(),
-            session.as_mut(),
-            data.as_ref(),
-            &resolved,
-            &ValidateOptions::default(),
-            &mut |_, _| {},
-        )?;
+        let report = setting.validate(&compressed)?;
         run("strip, pack", &mut compressed, &evidence)?;
         let bytes = compressed.to_bytes()?.len() as u64;
         let loss = match &report.segmentation {
@@ -172,11 +126,6 @@ fn measure(
         points.push(Point { quality, bytes, loss });
     }
     Ok(rows(subject, graph, &points))
-}
-
-fn run(pipeline: &str, model: &mut Model, evidence: &Evidence) -> Result<(), Failure> {
-    Pipeline::parse(pipeline)?.run(model, evidence, &mut ())?;
-    Ok(())
 }
 
 /// The rows of the table for one model.
