@@ -113,16 +113,12 @@ fn measure(subject: &Subject, request: &Request) -> Result<String, Failure> {
             None => report.drop_points(),
         };
         let decibels = report.outputs.first().map_or(f64::INFINITY, |output| output.fidelity.sqnr_db);
-        let same = report.classification.as_ref().map_or(f64::NAN, |report| report.agreement_percent);
-        println!(
-            "  quality {quality:5.1}: {bytes:9} bytes, loss {loss:6.2}, same class {same:.2} %, output {:.2} dB, {}",
-            decibels,
-            report
-                .segmentation
-                .as_ref()
-                .and_then(|s| s.mean_iou_percent)
-                .map_or(String::new(), |iou| format!("mIoU {:.2} → {:.2}", iou.original, iou.compressed))
-        );
+        let details = match (&report.classification, report.segmentation.as_ref().and_then(|s| s.mean_iou_percent)) {
+            (Some(report), _) => format!("same class {:.2} %", report.agreement_percent),
+            (_, Some(iou)) => format!("mIoU {:.2} → {:.2} %", iou.original, iou.compressed),
+            _ => String::new(),
+        };
+        println!("  quality {quality:5.1}: {bytes:9} bytes, loss {loss:6.2}, output {decibels:.2} dB, {details}");
         points.push(Point { quality, bytes, loss });
     }
     Ok(rows(subject, graph, &points))
