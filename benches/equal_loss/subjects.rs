@@ -61,7 +61,7 @@ pub(crate) const SUBJECTS: [Subject; 7] = [
         data: "cifar10",
         nncodec: [283_837, 232_534, 205_662],
         cerwu: Some([154_382, 120_148, 110_577]),
-        qualities: [[16.0, 28.0], [15.0, 27.0]],
+        qualities: [[18.0, 32.0], [15.0, 27.0]],
         ..CLASSIFIER
     },
     Subject {

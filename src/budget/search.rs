@@ -107,32 +107,30 @@ impl Seeker<'_, '_> {
 
     /// The best file of at most `bytes`.
     fn best(mut self, bytes: u64) -> Result<Found, Error> {
-        let mut bisection = Bisection::default();
-        let mut best: Option<(Made, usize)> = None;
-        let mut smallest: Option<(Made, usize)> = None;
-        // What is too coarse for a loss is what fits here: the search runs the other way round.
-        while let Some(mirrored) = bisection.next() {
-            let quality = MIRROR - mirrored;
-            let (made, place) = self.candidate(Some(quality))?;
-            let fits = made.bytes <= bytes;
-            bisection.tell(mirrored, fits);
-            let is_finer = |known: &(Made, usize)| known.0.quality < Some(quality);
-            if fits && best.as_ref().is_none_or(is_finer) {
-                best = Some((made, place));
-            } else if smallest.as_ref().is_none_or(|(known, _)| made.bytes < known.bytes) {
-                smallest = Some((made, place));
+        // Where values need not change, nothing is better.
+        let mut best = self.candidate(None)?;
+        if best.0.bytes > bytes {
+            let mut bisection = Bisection::default();
+            // What is too coarse for a loss is what fits here: the search runs the other way round.
+            while let Some(mirrored) = bisection.next() {
+                let tried = self.candidate(Some(MIRROR - mirrored))?;
+                let fits = tried.0.bytes <= bytes;
+                bisection.tell(mirrored, fits);
+                // As long as none fits the smallest is kept, then the finest of those that fit.
+                let is_better = match best.0.bytes <= bytes {
+                    true => fits && tried.0.quality > best.0.quality,
+                    false => tried.0.bytes < best.0.bytes,
+                };
+                if is_better {
+                    best = tried;
+                }
             }
         }
-        let (unchanged, unchanged_place) = self.candidate(None)?;
-        if unchanged.bytes <= bytes {
-            best = Some((unchanged, unchanged_place));
+        let (made, place) = best;
+        if made.bytes > bytes {
+            let failure = format!("no file of at most {bytes} bytes was found; the smallest has {}", made.bytes);
+            return Ok(Found { search: self.search, made, failure: Some(failure) });
         }
-        let fitting = best.or(smallest).filter(|(made, _)| made.bytes <= bytes);
-        let Some((made, place)) = fitting else {
-            let (made, _) = self.candidate(Some(0.0))?;
-            let failure = Some(format!("no file of at most {bytes} bytes was found; the smallest has {}", made.bytes));
-            return Ok(Found { search: self.search, made, failure });
-        };
         let validation = self.measure(&made.model, Side::Confirmation)?;
         self.confirm(&validation, 1);
         let broken = self.goal.floors.iter().find(|floor| !floor.holds(&validation));
