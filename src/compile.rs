@@ -2,30 +2,28 @@
 
 mod command;
 mod default;
+mod goal;
+mod passes;
 mod reporting;
 mod search;
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use onnx_dcomp_codec::Coder;
 use onnx_dcomp_engine::{PreprocessOptions, RuntimeKind};
-use onnx_dcomp_ir::{Evidence, Model, Weight};
-use onnx_dcomp_passes::{PipelineText, Rules};
+use onnx_dcomp_ir::{Model, Weight};
 use onnx_dcomp_proto::StringStringEntryProto;
 
 use self::reporting::{Details, StagedReport};
 use self::search::Ran;
-use crate::budget::judge::Judge;
-use crate::budget::{Budget, Goal};
+use crate::budget::Goal;
 use crate::fidelity::Fidelity;
 use crate::observe::{Observing, PrintAfter, Verify};
 use crate::output::{Staged, is_same_file};
 use crate::plan::{Choices, Resolved};
 use crate::report::{Compilation, Outcome, WeightsBefore};
-use crate::validation::{Comparison, Samples, ValidationReport, Validator};
-use crate::{Error, Plan, Quality, Target, Watch, decompress, evidence, fidelity};
+use crate::validation::{Comparison, Samples, Validator};
+use crate::{Error, Plan, Quality, Target, Watch, decompress, fidelity};
 
 /// Key of the entry in `metadata_props` that says how a file was made.
 pub const METADATA_KEY: &str = "ai.dcomp";
@@ -367,122 +365,6 @@ impl Compiler {
         staged.commit()?;
         depfile.map(Staged::commit).transpose()?;
         Ok(())
-    }
-
-    /// The loss that must not be passed on all samples; a search has kept its own promise already.
-    fn bound_to_check(&self, check: &Check, made: &Compilation) -> Option<f64> {
-        match &check.goal {
-            Some(Goal { budget: Budget::MaxDrop(bound), metric: None, .. }) if made.search.is_none() => Some(*bound),
-            _ => None,
-        }
-    }
-
-    /// What of a goal was neither searched nor is a bound on the usual metric.
-    fn check_goal(&self, check: &Check, made: &Compilation, report: &ValidationReport) -> Result<(), Error> {
-        let Some(goal) = check.goal.as_ref().filter(|_| made.search.is_none()) else { return Ok(()) };
-        let unmet = |reason: String| Err(Error::Unmet { reason });
-        if let Budget::MaxBytes(bytes) = goal.budget
-            && made.bytes_after > bytes
-        {
-            return unmet(format!("the file has {} bytes, more than {bytes}", made.bytes_after));
-        }
-        for run in &report.runs {
-            if let (Budget::MaxDrop(bound), Some(metric)) = (goal.budget, goal.metric) {
-                let loss = run.validation.loss(metric).unwrap_or(f64::NAN);
-                if loss.is_nan() || loss > bound {
-                    return unmet(format!("{} falls by {loss:.3} points, the bound is {bound}", metric.name()));
-                }
-            }
-            if let Some(broken) = goal.floors.iter().find(|floor| !floor.holds(&run.validation)) {
-                let reached = broken.reached(&run.validation).unwrap_or(f64::NAN);
-                return unmet(format!("the floor {broken} is broken: {reached:.4} is reached"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs the passes; evidence is gathered before the first that asks for it, and again where layers have changed.
-    fn run_passes(
-        &self,
-        plan: &Resolved,
-        model: &mut Model,
-        preprocess: &PreprocessOptions,
-        watch: &dyn Watch,
-    ) -> Result<Ran, Error> {
-        let rules = plan.rules(model)?;
-        let (passes, known) = self.run_range(plan, 0..plan.text.steps.len(), &rules, model, preprocess, watch)?;
-        let evidence = known.map(|known| known.source);
-        Ok(Ran { passes, evidence, pipeline: plan.text.to_string(), search: None, failure: None })
-    }
-
-    /// Runs the steps of `range`, and gathers evidence where the plan does; with the evidence that was gathered last.
-    fn run_range(
-        &self,
-        plan: &Resolved,
-        range: Range<usize>,
-        rules: &Rules,
-        model: &mut Model,
-        preprocess: &PreprocessOptions,
-        watch: &dyn Watch,
-    ) -> Result<(Vec<crate::PassRecord>, Option<Evidence>), Error> {
-        let gatherings: Vec<usize> = plan.gatherings().into_iter().filter(|place| range.contains(place)).collect();
-        let (mut passes, mut known) = (Vec::new(), None);
-        let starts = std::iter::once(range.start).chain(gatherings.iter().copied());
-        let ends = gatherings.iter().copied().chain([range.end]);
-        for part in starts.zip(ends).map(|(start, end)| start..end).filter(|part| !part.is_empty()) {
-            if gatherings.contains(&part.start) {
-                let started = Instant::now();
-                let gathered = self.evidence(model, preprocess, watch)?;
-                tracing::debug!(
-                    seconds = started.elapsed().as_secs_f64(),
-                    source = gathered.source,
-                    "gathered evidence"
-                );
-                known = Some(gathered);
-            }
-            let nothing = Evidence::default();
-            let text = plan.range(part.clone());
-            passes.extend(self.run_steps(
-                &text,
-                rules,
-                model,
-                known.as_ref().unwrap_or(&nothing),
-                part.start,
-                watch,
-            )?);
-        }
-        Ok((passes, known))
-    }
-
-    /// What is known of the weights: from samples where they are to serve, else from synthetic inputs.
-    fn evidence(&self, model: &Model, preprocess: &PreprocessOptions, watch: &dyn Watch) -> Result<Evidence, Error> {
-        let seed = self.seed_or_default();
-        match self.check.as_ref().filter(|check| check.calibrates) {
-            Some(check) => {
-                let goal = Goal::max_drop(0.0);
-                let judge = Judge::open(&self.input, &check.samples, preprocess, &check.runtimes, &goal, seed)?;
-                Ok(evidence::calibrate(model, &judge, preprocess, seed, watch)?)
-            }
-            None => Ok(evidence::gather(model, preprocess, seed, watch)?),
-        }
-    }
-
-    /// Runs the steps of `text`, of which the first is step `first` of the plan.
-    fn run_steps(
-        &self,
-        text: &PipelineText,
-        rules: &Rules,
-        model: &mut Model,
-        known: &Evidence,
-        first: usize,
-        watch: &dyn Watch,
-    ) -> Result<Vec<crate::PassRecord>, Error> {
-        let pipeline = Resolved::build(text, rules)?;
-        let mut observer = self.observing.observer(first, first + text.steps.len(), watch);
-        let done = pipeline.run(model, known, &mut observer);
-        let records = observer.finish();
-        done.map_err(|source| Error::Pass { file: self.file(), source: Box::new(source) })?;
-        Ok(records)
     }
 
     /// The rule may replace neither model.

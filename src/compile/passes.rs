@@ -1,0 +1,106 @@
+//! Running the passes of a plan, with evidence where they ask for it.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use onnx_dcomp_engine::PreprocessOptions;
+use onnx_dcomp_ir::{Evidence, Model};
+use onnx_dcomp_passes::{PipelineText, Rules};
+
+use super::Compiler;
+use super::search::Ran;
+use crate::budget::Goal;
+use crate::budget::judge::Judge;
+use crate::plan::Resolved;
+use crate::{Error, PassRecord, Watch, evidence};
+
+impl Compiler {
+    /// Runs the passes; evidence is gathered before the first that asks for it, and again where layers have changed.
+    pub(super) fn run_passes(
+        &self,
+        plan: &Resolved,
+        model: &mut Model,
+        preprocess: &PreprocessOptions,
+        watch: &dyn Watch,
+    ) -> Result<Ran, Error> {
+        let rules = plan.rules(model)?;
+        let (passes, known) = self.run_range(plan, 0..plan.text.steps.len(), &rules, model, preprocess, watch)?;
+        let evidence = known.map(|known| known.source);
+        Ok(Ran { passes, evidence, pipeline: plan.text.to_string(), search: None, failure: None })
+    }
+
+    /// Runs the steps of `range`, and gathers evidence where the plan does; with the evidence that was gathered last.
+    pub(super) fn run_range(
+        &self,
+        plan: &Resolved,
+        range: Range<usize>,
+        rules: &Rules,
+        model: &mut Model,
+        preprocess: &PreprocessOptions,
+        watch: &dyn Watch,
+    ) -> Result<(Vec<PassRecord>, Option<Evidence>), Error> {
+        let gatherings: Vec<usize> = plan.gatherings().into_iter().filter(|place| range.contains(place)).collect();
+        let (mut passes, mut known) = (Vec::new(), None);
+        let starts = std::iter::once(range.start).chain(gatherings.iter().copied());
+        let ends = gatherings.iter().copied().chain([range.end]);
+        for part in starts.zip(ends).map(|(start, end)| start..end).filter(|part| !part.is_empty()) {
+            if gatherings.contains(&part.start) {
+                let started = Instant::now();
+                let gathered = self.evidence(model, preprocess, watch)?;
+                tracing::debug!(
+                    seconds = started.elapsed().as_secs_f64(),
+                    source = gathered.source,
+                    "gathered evidence"
+                );
+                known = Some(gathered);
+            }
+            let nothing = Evidence::default();
+            let text = plan.range(part.clone());
+            passes.extend(self.run_steps(
+                &text,
+                rules,
+                model,
+                known.as_ref().unwrap_or(&nothing),
+                part.start,
+                watch,
+            )?);
+        }
+        Ok((passes, known))
+    }
+
+    /// What is known of the weights: from samples where they are to serve, else from synthetic inputs.
+    pub(super) fn evidence(
+        &self,
+        model: &Model,
+        preprocess: &PreprocessOptions,
+        watch: &dyn Watch,
+    ) -> Result<Evidence, Error> {
+        let seed = self.seed_or_default();
+        match self.check.as_ref().filter(|check| check.calibrates) {
+            Some(check) => {
+                let goal = Goal::max_drop(0.0);
+                let judge = Judge::open(&self.input, &check.samples, preprocess, &check.runtimes, &goal, seed)?;
+                Ok(evidence::calibrate(model, &judge, preprocess, seed, watch)?)
+            }
+            None => Ok(evidence::gather(model, preprocess, seed, watch)?),
+        }
+    }
+
+    /// Runs the steps of `text`, of which the first is step `first` of the plan.
+    pub(super) fn run_steps(
+        &self,
+        text: &PipelineText,
+        rules: &Rules,
+        model: &mut Model,
+        known: &Evidence,
+        first: usize,
+        watch: &dyn Watch,
+    ) -> Result<Vec<PassRecord>, Error> {
+        let pipeline = Resolved::build(text, rules)?;
+        let mut observer = self.observing.observer(first, first + text.steps.len(), watch);
+        let done = pipeline.run(model, known, &mut observer);
+        let records = observer.finish();
+        done.map_err(|source| Error::Pass { file: self.file(), source: Box::new(source) })?;
+        Ok(records)
+    }
+}
