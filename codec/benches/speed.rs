@@ -1,9 +1,10 @@
 //! Bytes and speed of each coder, beside zstd on the same decoded bytes.
 //!
 //! `cargo bench -p onnx-dcomp-codec --bench speed` prints one table for each kind of weight. Speeds are megabytes (10^6)
-//! of decoded `f32` a second of processor time, on one thread, over several runs: encoding starts from the form
-//! (zstd: from the floats), decoding ends at newly allocated floats, checksum included. A weight is 16.8 MB, so that
-//! the allocator hands out the same memory again: first touching fresh pages costs any decoder as much again.
+//! of decoded `f32` a second, on one thread, in the fastest of several runs, which other work on the machine has
+//! disturbed least: encoding starts from the form (zstd: from the floats), decoding ends at newly allocated
+//! floats, checksum included. A weight is 16.8 MB, and what one run made is gone before the next, so that the allocator
+//! hands out the same memory again: first touching fresh pages costs any decoder as much again.
 
 use std::time::Instant;
 
@@ -85,28 +86,17 @@ fn report(title: &str, form: &Form) {
     }
 }
 
-/// Seconds of processor time that `work` takes, the mean over half a second or over one run, and its last result.
+/// Seconds that `work` takes in the fastest of at least three runs and of all within two seconds, and its result.
 fn timed<T>(mut work: impl FnMut() -> T) -> (f64, T) {
-    let (wall, processor) = (Instant::now(), processor_seconds());
-    let spent = || match processor_seconds().zip(processor) {
-        Some((end, start)) => end - start,
-        None => wall.elapsed().as_secs_f64(),
-    };
-    let (mut result, mut runs) = (work(), 1);
-    while spent() < 0.5 {
-        result = work();
+    let begin = Instant::now();
+    let (mut fastest, mut runs) = (f64::INFINITY, 0);
+    loop {
+        let start = Instant::now();
+        let result = work();
+        fastest = fastest.min(start.elapsed().as_secs_f64());
         runs += 1;
+        if runs >= 3 && begin.elapsed().as_secs_f64() > 2.0 {
+            return (fastest, result);
+        }
     }
-    (spent() / f64::from(runs), result)
-}
-
-/// Time that the threads of this process have spent on a processor, where the system tells (Linux): unlike the wall
-/// clock's, its seconds do not grow with what else the machine has to do.
-fn processor_seconds() -> Option<f64> {
-    let mut nanoseconds = 0u64;
-    for thread in std::fs::read_dir("/proc/self/task").ok()? {
-        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        nanoseconds += text.split(' ').next()?.parse::<u64>().ok()?;
-    }
-    Some(nanoseconds as f64 * 1e-9)
 }

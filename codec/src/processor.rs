@@ -10,7 +10,9 @@ pub(crate) trait Work {
     type Output;
 
     /// Does the work. To be `#[inline(always)]`, like all that it calls: what is not inlined is compiled once.
-    fn run(self) -> Self::Output;
+    ///
+    /// `HAS_AVX2` is only true where [`run`] has seen that the processor has AVX2.
+    fn run<const HAS_AVX2: bool>(self) -> Self::Output;
 }
 
 /// Does `work` in the widest instructions that this processor has.
@@ -22,7 +24,7 @@ pub(crate) fn run<W: Work>(work: W) -> W::Output {
         #[allow(unsafe_code)]
         return unsafe { run_avx2(work) };
     }
-    work.run()
+    work.run::<false>()
 }
 
 /// Whether this processor has all that the functions for AVX2 of this crate are compiled for.
@@ -38,5 +40,5 @@ pub(crate) fn has_avx2() -> bool {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn run_avx2<W: Work>(work: W) -> W::Output {
-    work.run()
+    work.run::<true>()
 }

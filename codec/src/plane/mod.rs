@@ -185,7 +185,7 @@ impl<'a> Plane<'a> {
 
 /// Decodes the whole chunks among `chunks`, at most [`STREAMS`], into `out` at once; how many it decoded.
 #[cfg(target_arch = "x86_64")]
-fn decode_beside<T: Copy>(
+fn decode_beside<T: Element>(
     wide: &WideTable,
     chunks: &[Chunk<'_>],
     table: &[T; 256],
@@ -211,6 +211,16 @@ fn decode_beside<T: Copy>(
 pub(crate) trait Element: Copy + PartialEq + Send + Sync {
     /// What fresh memory holds.
     const ZERO: Self;
+
+    /// The bytes of elements that are no more than bytes.
+    fn bytes(_: &[Self]) -> Option<&[u8]> {
+        None
+    }
+
+    /// The bytes of elements that are no more than bytes.
+    fn bytes_mut(_: &mut [Self]) -> Option<&mut [u8]> {
+        None
+    }
 }
 
 impl Element for u8 {
@@ -227,6 +237,14 @@ impl Element for i16 {
 }
 impl<const SIZE: usize> Element for [u8; SIZE] {
     const ZERO: Self = [0; SIZE];
+
+    fn bytes(elements: &[Self]) -> Option<&[u8]> {
+        Some(elements.as_flattened())
+    }
+
+    fn bytes_mut(elements: &mut [Self]) -> Option<&mut [u8]> {
+        Some(elements.as_flattened_mut())
+    }
 }
 
 /// Fills `out`, which holds zeros, with `value`; fresh memory is not touched where the value is zero.

@@ -4,6 +4,8 @@
 //! Martin, "Range encoding: an algorithm for removing redundancy from a digitised message", 1979; the handling of
 //! carries follows Schindler's published range coder.
 
+use std::hint::select_unpredictable;
+
 use crate::error::DecodeError;
 
 /// Below this the interval is widened by a byte.
@@ -18,6 +20,9 @@ const FLUSH_BYTES: usize = 4;
 /// that they are given back: the same one from an encoder, the true one from a decoder, which ignores what it was
 /// handed.
 pub(super) trait BinaryCoder {
+    /// Whether this processor surely has the instructions of AVX2, and models may use them.
+    const HAS_AVX2: bool = false;
+
     /// Codes `bit`, which is 1 with probability `one / 65536`; `one` is in `1..=65535`.
     fn code(&mut self, bit: bool, one: u32) -> bool;
 
@@ -39,6 +44,28 @@ pub(super) trait BinaryCoder {
 
     /// Whether more was read than there is.
     fn check(&self) -> Result<(), DecodeError>;
+}
+
+/// A coder on a processor that [`processor::run`](crate::processor::run) knows.
+pub(super) struct On<'a, const HAS_AVX2: bool, C>(pub(super) &'a mut C);
+
+impl<const HAS_AVX2: bool, C: BinaryCoder> BinaryCoder for On<'_, HAS_AVX2, C> {
+    const HAS_AVX2: bool = HAS_AVX2;
+
+    #[inline(always)]
+    fn code(&mut self, bit: bool, one: u32) -> bool {
+        self.0.code(bit, one)
+    }
+
+    #[inline(always)]
+    fn code_few(&mut self, bits: u32, count: u32) -> u32 {
+        self.0.code_few(bits, count)
+    }
+
+    #[inline(always)]
+    fn check(&self) -> Result<(), DecodeError> {
+        self.0.check()
+    }
 }
 
 /// Writes bits.
@@ -132,27 +159,53 @@ impl BinaryCoder for BitEncoder {
 }
 
 /// Reads bits.
+///
+/// The code, which the format compares with the interval, is the upper half of `code`; the lower half is what follows.
 #[derive(Debug, Clone)]
 pub(super) struct BitDecoder<'a> {
     bytes: &'a [u8],
     next: usize,
-    code: u32,
+    code: u64,
+    /// Bits of `code` that are read: at least 32 between two calls.
+    loaded: u32,
     range: u32,
 }
 
 impl<'a> BitDecoder<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        let mut decoder = Self { bytes, next: 0, code: 0, range: u32::MAX };
-        for _ in 0..FLUSH_BYTES {
-            decoder.shift();
-        }
+        let mut decoder = Self { bytes, next: 0, code: 0, loaded: 0, range: u32::MAX };
+        decoder.load();
         decoder
     }
 
+    /// Reads four bytes, zeros behind the end.
     #[inline(always)]
-    fn shift(&mut self) {
-        self.code = self.code << 8 | u32::from(self.bytes.get(self.next).copied().unwrap_or(0));
-        self.next += 1;
+    fn load(&mut self) {
+        let word = match self.bytes.get(self.next..).and_then(<[u8]>::first_chunk) {
+            Some(word) => u32::from_be_bytes(*word),
+            None => self.last_word(),
+        };
+        self.code |= u64::from(word) << (32 - self.loaded);
+        self.loaded += 32;
+        self.next += 4;
+    }
+
+    #[cold]
+    fn last_word(&self) -> u32 {
+        let byte = |place: usize| self.bytes.get(self.next + place).copied().unwrap_or(0);
+        u32::from_be_bytes(std::array::from_fn(byte))
+    }
+
+    /// Widens a narrow interval by as many bytes as it takes, without a branch that no processor could predict.
+    #[inline(always)]
+    fn widen(&mut self) {
+        let bits = self.range.leading_zeros() & 24;
+        self.range <<= bits;
+        self.code <<= bits;
+        self.loaded -= bits;
+        if self.loaded < 32 {
+            self.load();
+        }
     }
 }
 
@@ -160,34 +213,28 @@ impl BinaryCoder for BitDecoder<'_> {
     #[inline(always)]
     fn code(&mut self, _bit: bool, one: u32) -> bool {
         let bound = ((u64::from(self.range) * u64::from(one)) >> 16) as u32;
-        let bit = self.code < bound;
-        if bit {
-            self.range = bound;
-        } else {
-            self.code -= bound;
-            self.range -= bound;
-        }
-        while self.range < NARROW {
-            self.range <<= 8;
-            self.shift();
-        }
+        let above = self.code.wrapping_sub(u64::from(bound) << 32);
+        let bit = self.code < u64::from(bound) << 32;
+        self.range = select_unpredictable(bit, bound, self.range - bound);
+        self.code = select_unpredictable(bit, self.code, above);
+        self.widen();
         bit
     }
 
     #[inline(always)]
     fn code_few(&mut self, _bits: u32, count: u32) -> u32 {
         self.range >>= count;
-        let bits = (self.code / self.range).min((1 << count) - 1);
-        self.code -= bits * self.range;
-        while self.range < NARROW {
-            self.range <<= 8;
-            self.shift();
-        }
+        let code = (self.code >> 32) as u32;
+        let bits = (code / self.range).min((1 << count) - 1);
+        self.code -= u64::from(bits * self.range) << 32;
+        self.widen();
         bits
     }
 
     fn check(&self) -> Result<(), DecodeError> {
-        if self.next > self.bytes.len() + FLUSH_BYTES {
+        // Whole bytes that have left the lower half are read; what is in it is only looked at.
+        let read = self.next - (self.loaded as usize - 32) / 8;
+        if read > self.bytes.len() + FLUSH_BYTES {
             return Err(DecodeError::Truncated { what: "an adaptive stream" });
         }
         Ok(())

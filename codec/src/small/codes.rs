@@ -2,11 +2,12 @@
 
 use onnx_dcomp_forms::Values;
 
-use super::arithmetic::BinaryCoder;
+use super::arithmetic::{BinaryCoder, On};
 use super::context::half_octaves;
 use super::course::Place;
 use super::levels::{CHECK_INTERVAL, LevelModel, Outlook};
-use super::model::{COUNT_LIMIT, Slot, Weights, direct, mixed_slots, weights};
+use super::mixing::Weights;
+use super::model::{COUNT_LIMIT, Slot, direct, mixed_slots};
 use crate::error::DecodeError;
 use crate::layout::Layout;
 use crate::processor::{self, Work};
@@ -63,7 +64,7 @@ impl CodeModel {
         Self {
             elements: LevelModel::new(),
             shared: vec![Slot::NEW; (32 + 24) << SHARED_BITS],
-            weights: [weights::<INPUTS>(30_000); SHARED_BITS as usize],
+            weights: [Weights::new::<INPUTS>(30_000); SHARED_BITS as usize],
         }
     }
 
@@ -172,7 +173,7 @@ impl<C: BinaryCoder> Work for Codes<'_, C> {
     type Output = Result<(), DecodeError>;
 
     #[inline(always)]
-    fn run(self) -> Self::Output {
-        self.model.code_here(self.coder, self.codes, self.centroids, self.layout)
+    fn run<const HAS_AVX2: bool>(self) -> Self::Output {
+        self.model.code_here(&mut On::<HAS_AVX2, C>(self.coder), self.codes, self.centroids, self.layout)
     }
 }

@@ -307,11 +307,31 @@ pub(super) fn half_octaves(scale: u32) -> usize {
     octaves::<1>(scale)
 }
 
-/// The logarithm of `scale` in steps of `1 / 2^BITS` octave.
+/// The logarithm of `scale`, less than `2^31`, in steps of `1 / 2^BITS` octave, at most a quarter.
+///
+/// It stands at the top of a floating-point number. Bits that could round up to the next step are taken out before.
 #[inline(always)]
 pub(super) fn octaves<const BITS: u32>(scale: u32) -> usize {
     let scale = scale | 1;
-    let top = scale.ilog2();
-    let below = if top >= BITS { scale >> (top - BITS) } else { scale << (BITS - top) };
-    ((top << BITS) + (below & ((1 << BITS) - 1))) as usize
+    let number = (scale & !(scale >> 3)) as i32 as f32;
+    ((number.to_bits() >> (f32::MANTISSA_DIGITS - 1 - BITS)) - ((f32::MAX_EXP as u32 - 1) << BITS)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn octaves_are_the_logarithm_in_whole_steps() {
+        let slow = |scale: u32, bits: u32| {
+            let top = (scale | 1).ilog2();
+            let below = (u64::from(scale | 1) << bits) >> top;
+            ((top << bits) + (below as u32 & ((1 << bits) - 1))) as usize
+        };
+        let near = |power: u32| (power.saturating_sub(40)..=power.saturating_add(40)).filter(|&scale| scale < 1 << 31);
+        for scale in (0..1 << 16).chain((16..31).flat_map(|place| near(1 << place).chain(near(7 << (place - 2))))) {
+            assert_eq!(octaves::<1>(scale), slow(scale, 1), "{scale}");
+            assert_eq!(octaves::<2>(scale), slow(scale, 2), "{scale}");
+        }
+    }
 }

@@ -6,8 +6,9 @@
 
 use onnx_dcomp_forms::{DType, Values};
 
-use super::arithmetic::BinaryCoder;
-use super::model::{COUNT_LIMIT, Slot, Weights, direct, mixed, tree, weights};
+use super::arithmetic::{BinaryCoder, On};
+use super::mixing::Weights;
+use super::model::{COUNT_LIMIT, Slot, direct, mixed, tree};
 use crate::error::DecodeError;
 use crate::processor::{self, Work};
 
@@ -44,7 +45,7 @@ impl FloatModel {
         Self {
             signs: [Slot::NEW; 4],
             exponents: vec![Slot::NEW; exponents * (1 + 2 * EARLIER)],
-            weights: vec![weights::<3>(26_000); 16],
+            weights: vec![Weights::new::<3>(26_000); 16],
             tops: vec![Slot::NEW; exponents << TOP_BITS],
             tails: [Slot::NEW; 64],
             lengths: vec![Slot::NEW; 129 * 128],
@@ -203,8 +204,8 @@ impl<C: BinaryCoder, F: Fn(usize) -> u64> Work for Floats<'_, C, F> {
     type Output = Result<Values, DecodeError>;
 
     #[inline(always)]
-    fn run(self) -> Self::Output {
-        self.model.code_here(self.coder, self.dtype, self.count, self.bits)
+    fn run<const HAS_AVX2: bool>(self) -> Self::Output {
+        self.model.code_here(&mut On::<HAS_AVX2, C>(self.coder), self.dtype, self.count, self.bits)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use onnx_dcomp_forms::Mask;
 
-use super::arithmetic::BinaryCoder;
+use super::arithmetic::{BinaryCoder, On};
 use super::context::{Forecast, Forecaster, Neighbours, POINT, half_octaves, octaves};
 use super::course::{Course, Place};
-use super::model::{COUNT_LIMIT, Slot, Weights, direct, mixed, mixed_slots, weights};
+use super::mixing::Weights;
+use super::model::{COUNT_LIMIT, Slot, direct, mixed, mixed_slots};
 use crate::error::DecodeError;
 use crate::layout::Layout;
 use crate::processor::{self, Work};
@@ -14,8 +15,9 @@ use crate::processor::{self, Work};
 const INPUTS: usize = 6;
 /// Places of the mixed bits of one element: not zero, more than 1, more than 2, and 13 for the length of the rest.
 const BINS: usize = 16;
-/// Numbers that a context can have. The first context has twice as many.
+/// Numbers that a context can have. The first context has twice as many: two banks.
 const CONTEXTS: usize = 4096;
+const BANKS: usize = INPUTS + 1;
 /// Observations that the built-in odds of the first context count for.
 const PRIOR_COUNT: u32 = 2;
 /// Elements between two looks at whether a stream has run out.
@@ -28,7 +30,7 @@ struct Bins([Slot; BINS]);
 
 /// What is learnt of levels, over all weights of a stream.
 pub(super) struct LevelModel {
-    bins: Vec<Bins>,
+    bins: Box<[Bins; BANKS * CONTEXTS]>,
     weights: [Weights; 2 * BINS],
     signs: [Slot; 70],
     sign_weights: Weights,
@@ -54,7 +56,10 @@ impl Outlook {
 
 impl LevelModel {
     pub(super) fn new() -> Self {
-        let mut bins = vec![Bins([Slot::NEW; BINS]); (INPUTS + 1) * CONTEXTS];
+        let bins = vec![Bins([Slot::NEW; BINS]); BANKS * CONTEXTS].into_boxed_slice();
+        let Ok(mut bins) = <Box<[Bins; BANKS * CONTEXTS]>>::try_from(bins) else {
+            unreachable!("that long it is made")
+        };
         for half in bins[..2 * CONTEXTS].chunks_mut(CONTEXTS) {
             for (quarter, alike) in (0u32..).zip(half.chunks_mut(24)) {
                 let scale = u64::from(4 + quarter % 4) << (quarter / 4) >> 2;
@@ -64,9 +69,9 @@ impl LevelModel {
         }
         Self {
             bins,
-            weights: [weights::<INPUTS>(13_107); 2 * BINS],
+            weights: [Weights::new::<INPUTS>(13_107); 2 * BINS],
             signs: [Slot::NEW; 70],
-            sign_weights: weights::<4>(16_000),
+            sign_weights: Weights::new::<4>(16_000),
             rests: [[Slot::NEW; 16]; 16],
             forecaster: Forecaster::new(),
             start: 1 << POINT,
@@ -166,14 +171,18 @@ impl LevelModel {
         }
         let s = s.in_pitches(place.octaves);
         let odd = usize::from(place.odd);
-        let pair = |a: u32, b: u32| (half_octaves(a).min(31) * 32 + half_octaves(b).min(31)) * 2 + odd;
+        let before = [(2 * s.left + s.left2) / 3, (s.over + s.before) / 2];
+        let scales = [s.row, before[0], s.place, s.all, s.column, s.recent, before[1], s.kernel_position];
+        // All at once: the logarithm of eight numbers takes no longer than that of one.
+        let pairs = scales.map(|scale| half_octaves(scale).min(31));
+        let pair = |which: usize| (pairs[which] * 32 + pairs[which + 4]) * 2 + odd;
         let contexts = [
             (octaves::<2>(s.expected) * 2 + odd) * 12 + forecast.strength,
-            2 * CONTEXTS + pair(s.row, s.column),
-            3 * CONTEXTS + pair((2 * s.left + s.left2) / 3, s.recent),
-            4 * CONTEXTS + pair(s.place, (s.over + s.before) / 2),
-            5 * CONTEXTS + (s.position * 12 + forecast.strength) * 2 + odd,
-            6 * CONTEXTS + pair(s.all, s.kernel_position),
+            pair(0),
+            pair(1),
+            pair(2),
+            (s.position * 12 + forecast.strength) * 2 + odd,
+            pair(3),
         ];
         Outlook { contexts, odd, forecast, expected: s.expected }
     }
@@ -204,19 +213,25 @@ impl LevelModel {
         let forecast = 2 * outlook.forecast.strength + usize::from(outlook.forecast.value < 0);
         let at = [46 + forecast, 1 + left + 3 * over + 9 * before, 28 + above + 3 * before, 37 + left + 3 * over];
         let negative = mixed(coder, &mut self.signs, &at, &mut self.sign_weights, negative);
-        if negative != (outlook.forecast.value < 0) {
-            outlook.contexts[0] += CONTEXTS;
-            outlook.contexts[4] += 2 * 12 * 64;
-        }
+        // No branch, which no processor could predict.
+        let surprise = usize::from(negative != (outlook.forecast.value < 0));
+        outlook.contexts[0] += surprise * CONTEXTS;
+        outlook.contexts[4] += surprise * 2 * 12 * 64;
         negative
     }
 
     #[inline(always)]
     fn bin<C: BinaryCoder>(&mut self, coder: &mut C, outlook: &Outlook, bin: usize, bit: bool) -> bool {
-        let mut slots = outlook.contexts.map(|context| self.bins[context].0[bin]);
+        // The masks change nothing, but tell the compiler that every place exists.
+        let bin = bin % BINS;
+        let place = |input: usize| match input {
+            0 => outlook.contexts[0] % (2 * CONTEXTS),
+            _ => (input + 1) * CONTEXTS + outlook.contexts[input] % CONTEXTS,
+        };
+        let mut slots: [Slot; INPUTS] = std::array::from_fn(|input| self.bins[place(input)].0[bin]);
         let bit = mixed_slots(coder, &mut slots, &mut self.weights[outlook.odd * BINS + bin], bit);
-        for (&context, slot) in outlook.contexts.iter().zip(slots) {
-            self.bins[context].0[bin] = slot;
+        for (input, slot) in slots.into_iter().enumerate() {
+            self.bins[place(input)].0[bin] = slot;
         }
         bit
     }
@@ -282,8 +297,8 @@ impl<C: BinaryCoder> Work for Levels<'_, C> {
     type Output = Result<(), DecodeError>;
 
     #[inline(always)]
-    fn run(self) -> Self::Output {
-        self.model.code_here(self.coder, self.levels, self.layout, self.course)
+    fn run<const HAS_AVX2: bool>(self) -> Self::Output {
+        self.model.code_here(&mut On::<HAS_AVX2, C>(self.coder), self.levels, self.layout, self.course)
     }
 }
 
@@ -300,7 +315,7 @@ impl<C: BinaryCoder, F: Fn(usize) -> bool> Work for Masked<'_, C, F> {
     type Output = Result<Mask, DecodeError>;
 
     #[inline(always)]
-    fn run(self) -> Self::Output {
-        self.model.code_mask_here(self.coder, self.len, self.layout, self.is_set)
+    fn run<const HAS_AVX2: bool>(self) -> Self::Output {
+        self.model.code_mask_here(&mut On::<HAS_AVX2, C>(self.coder), self.len, self.layout, self.is_set)
     }
 }

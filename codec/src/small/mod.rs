@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `arithmetic` | one bit and its probability ⇄ bytes |
-//! | `model` | probabilities that learn, and the mixer that joins them |
+//! | `model`, `mixing` | probabilities that learn, and the mixer that joins them |
 //! | `context` | what the neighbours of an element tell: scales, signs, a forecast |
 //! | `course` | what the trellis or the lattice tells of an element |
 //! | `levels`, `codes`, `floats` | how levels, masks, codes and numbers become bits |
@@ -14,6 +14,7 @@ mod context;
 mod course;
 mod floats;
 mod levels;
+mod mixing;
 mod model;
 
 use onnx_dcomp_forms::{DType, GridKind, Mask, Values};

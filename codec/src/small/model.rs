@@ -5,6 +5,9 @@
 //! cost. All arithmetic is on integers, so that every host predicts the same.
 
 use super::arithmetic::BinaryCoder;
+#[cfg(target_arch = "x86_64")]
+use super::mixing::avx2::Wide;
+use super::mixing::{Plain, Weights, moved};
 
 /// Largest number in the logistic domain: 8.0 with 8 bits behind the point, exclusive.
 pub(super) const LIMIT: i32 = 2048;
@@ -12,15 +15,14 @@ pub(super) const LIMIT: i32 = 2048;
 /// `2^60 * e^(-1/256)`, rounded.
 const DECAY: u128 = 1_148_426_689_630_428_644;
 
-/// `SQUASH[x + 2048]` is `65536 / (1 + e^(-x / 256))`, rounded down.
-pub(super) static SQUASH: [u16; 4096] = squash_table();
-
-/// `STRETCH[p >> 4]` is the logarithm of the odds of `p / 65536`, in 256ths: the inverse of [`SQUASH`].
-pub(super) static STRETCH: [i16; 4096] = stretch_table();
+/// `STRETCH[1 + (p >> 4)]` is the logarithm of the odds of `p / 65536`, in 256ths: the inverse of [`squash_table`]. Before
+/// each there is another number, so that a pair can be read.
+pub(super) static STRETCH: [i16; 4097] = stretch_table();
 
 /// `RATE[n]` is `65536 / (n + 1.5)`, rounded down: how far a probability moves after `n` observations.
 pub(super) static RATE: [u32; 1024] = rate_table();
 
+/// At `x + 2048`: `65536 / (1 + e^(-x / 256))`, rounded down.
 const fn squash_table() -> [u16; 4096] {
     let mut table = [0u16; 4096];
     let mut power = 1u128 << 60;
@@ -38,16 +40,16 @@ const fn squash_table() -> [u16; 4096] {
     table
 }
 
-const fn stretch_table() -> [i16; 4096] {
+const fn stretch_table() -> [i16; 4097] {
     let squash = squash_table();
-    let mut table = [0i16; 4096];
+    let mut table = [0i16; 4097];
     let mut x = 0;
     let mut index = 0;
     while index < 4096 {
         while x < 4095 && squash[x] < (index * 16 + 8) as u16 {
             x += 1;
         }
-        table[index] = x as i16 - 2048;
+        table[index + 1] = x as i16 - 2048;
         index += 1;
     }
     table
@@ -63,21 +65,35 @@ const fn rate_table() -> [u32; 1024] {
     table
 }
 
-/// The probability of 1 in the logistic domain, as 16 bits.
+/// [`squash_table`], but never so small that a bit would cost more than 12 bits.
+static CODABLE: [u16; 4096] = codable_table();
+
+const fn codable_table() -> [u16; 4096] {
+    let mut table = squash_table();
+    let mut x = 0;
+    while x < table.len() {
+        table[x] = codable(table[x] as u32) as u16;
+        x += 1;
+    }
+    table
+}
+
+/// The probability of 1 in the logistic domain, as 16 bits, for coding.
 #[inline(always)]
-pub(super) fn squash(x: i32) -> u32 {
-    u32::from(SQUASH[(x.clamp(1 - LIMIT, LIMIT - 1) + LIMIT) as usize])
+fn squash(x: i32) -> u32 {
+    u32::from(CODABLE[(x.clamp(1 - LIMIT, LIMIT - 1) + LIMIT) as usize & 4095])
+}
+
+/// The probability of a slot's word in the logistic domain.
+#[inline(always)]
+pub(super) fn stretch(word: u32) -> i32 {
+    i32::from(STRETCH[1 + (word >> 20) as usize])
 }
 
 /// Observations that a slot remembers: behind them the oldest fade.
 pub(super) const COUNT_LIMIT: u32 = 255;
-/// Observations that a new slot takes over from the first one.
-const INHERITED: u32 = 3;
 /// How far the weights of a mixer follow an error.
 const LEARNING_RATE: i32 = 6;
-/// The largest weight, 8.0 with 16 bits behind the point: products stay within 31 bits.
-const MOST_WEIGHT: i32 = 1 << 19;
-
 /// A probability with a count of what it has seen: 22 bits and 10 bits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slot(u32);
@@ -98,36 +114,22 @@ impl Slot {
         self.0 >> 16
     }
 
-    /// The probability of 1, in the logistic domain.
-    #[inline(always)]
-    pub(super) fn stretched(self) -> i32 {
-        i32::from(STRETCH[(self.0 >> 20) as usize])
-    }
-
-    /// Number of observations, up to a limit.
-    #[inline(always)]
-    pub(super) fn count(self) -> u32 {
-        self.0 & 1023
-    }
-
-    /// The same probability, as if seen `count` times.
-    #[inline(always)]
-    pub(super) fn with_count(self, count: u32) -> Self {
-        Self(self.0 & !1023 | count)
-    }
-
     /// Moves towards `bit`: by the mean of all observations at first, by `1 / (limit + 1.5)` later.
     #[inline(always)]
     pub(super) fn update(&mut self, bit: bool, limit: u32) {
         let target = if bit { (1 << 22) - 1 } else { 0 };
-        self.0 = moved(self.0, target, RATE[self.count() as usize] as i32, limit);
+        self.0 = moved(self.0, target, limit);
     }
 }
 
 /// A probability for coding: never so small that a bit would cost more than 12 bits.
 #[inline(always)]
-fn codable(chance: u32) -> u32 {
-    chance.clamp(16, 65_520)
+const fn codable(chance: u32) -> u32 {
+    match chance {
+        ..16 => 16,
+        65_521.. => 65_520,
+        _ => chance,
+    }
 }
 
 /// Codes `bit` by one slot alone.
@@ -151,23 +153,6 @@ pub(super) fn tree<C: BinaryCoder>(coder: &mut C, slots: &mut [Slot], value: u32
     node as u32 - (1 << bits)
 }
 
-/// Lanes of a mixer: its arithmetic goes over eight numbers at once, the last of which may be unused.
-const LANES: usize = 8;
-
-/// The weights of a mixer; behind those of its inputs they are 0 and stay so.
-pub(super) type Weights = [i32; LANES];
-
-/// The weights that a mixer of `INPUTS` inputs begins with.
-pub(super) const fn weights<const INPUTS: usize>(weight: i32) -> Weights {
-    let mut weights = [0; LANES];
-    let mut input = 0;
-    while input < INPUTS {
-        weights[input] = weight;
-        input += 1;
-    }
-    weights
-}
-
 /// Codes `bit` by the slots `at`, which differ, joined by `weights`.
 #[inline(always)]
 pub(super) fn mixed<C: BinaryCoder, const N: usize>(
@@ -187,8 +172,7 @@ pub(super) fn mixed<C: BinaryCoder, const N: usize>(
 
 /// Codes `bit` by `slots`, at most eight, joined by `weights`.
 ///
-/// A slot that has seen nothing starts from what the first one believes. The loops over all lanes are plain arithmetic
-/// on 32 bits, so that they become vector instructions; only the table look-ups go slot by slot.
+/// A slot that has seen nothing starts from what the first one believes.
 #[inline(always)]
 pub(super) fn mixed_slots<C: BinaryCoder, const N: usize>(
     coder: &mut C,
@@ -196,38 +180,29 @@ pub(super) fn mixed_slots<C: BinaryCoder, const N: usize>(
     weights: &mut Weights,
     bit: bool,
 ) -> bool {
-    let heir = slots[0].with_count(slots[0].count().min(INHERITED));
-    let (mut words, mut rates, mut inputs) = ([0u32; LANES], [0i32; LANES], [0i32; LANES]);
-    for lane in 0..N {
-        let slot = if slots[lane].count() == 0 { heir } else { slots[lane] };
-        (words[lane], inputs[lane], rates[lane]) = (slot.0, slot.stretched(), RATE[slot.count() as usize] as i32);
+    let words = slots.map(|slot| slot.0);
+    #[cfg(target_arch = "x86_64")]
+    if C::HAS_AVX2 {
+        // SAFETY: the coder says that this processor has the instructions.
+        #[allow(unsafe_code)]
+        unsafe {
+            let wide = Wide::new(words);
+            let (bit, error, target) = coded(coder, wide.sum(weights), bit);
+            *slots = wide.learn(weights, error, target).map(Slot);
+            return bit;
+        }
     }
-    let mut sum = 0i32;
-    for lane in 0..LANES {
-        sum += (inputs[lane] * weights[lane]) >> 4;
-    }
-    let one = codable(squash(sum >> 12));
-    let bit = coder.code(bit, one);
-    let error = (((i32::from(bit) << 16) - one as i32) * LEARNING_RATE) >> 6;
-    let target = if bit { (1 << 22) - 1 } else { 0 };
-    for lane in 0..LANES {
-        let step = (inputs[lane] * error + (1 << 13)) >> 14;
-        weights[lane] = (weights[lane] + step).clamp(-MOST_WEIGHT, MOST_WEIGHT);
-        words[lane] = moved(words[lane], target, rates[lane], COUNT_LIMIT);
-    }
-    for lane in 0..N {
-        slots[lane].0 = words[lane];
-    }
+    let plain = Plain::new(words);
+    let (bit, error, target) = coded(coder, plain.sum(weights), bit);
+    *slots = plain.learn(weights, error, target).map(Slot);
     bit
 }
 
-/// A slot's word, moved towards `target` by `rate / 65536` of the way.
+/// Codes `bit`, of which a mixer says `sum`; then how far that was off, and where the slots are to go.
 #[inline(always)]
-fn moved(word: u32, target: i32, rate: i32, limit: u32) -> u32 {
-    let (chance, count) = ((word >> 10) as i32, word & 1023);
-    let distance = target - chance;
-    // The product has 39 bits: its two halves are multiplied apart, of which only the upper one has a sign.
-    let low = ((distance & 0xFFFF) as u32 * rate as u32) >> 16;
-    let step = (distance >> 16) * rate + low as i32;
-    ((chance + step) as u32) << 10 | (count + u32::from(count < limit))
+fn coded<C: BinaryCoder>(coder: &mut C, sum: i32, bit: bool) -> (bool, i32, i32) {
+    let one = squash(sum >> 12);
+    let bit = coder.code(bit, one);
+    let error = (((i32::from(bit) << 16) - one as i32) * LEARNING_RATE) >> 6;
+    (bit, error, if bit { (1 << 22) - 1 } else { 0 })
 }
