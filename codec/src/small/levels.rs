@@ -95,20 +95,54 @@ impl LevelModel {
         coder: &mut C,
         levels: &mut [i16],
         layout: &Layout,
-        mut course: Course,
+        course: Course,
     ) -> Result<(), DecodeError> {
         let mut neighbours = self.begin(layout, levels.len());
+        match course {
+            Course::Uniform => self.code_uniform(coder, levels, &mut neighbours)?,
+            _ => self.code_on_course(coder, levels, &mut neighbours, course)?,
+        }
+        self.end(&neighbours);
+        Ok(())
+    }
+
+    /// Levels of a uniform grid, of which nothing but their neighbours tells.
+    #[inline(always)]
+    fn code_uniform<C: BinaryCoder>(
+        &mut self,
+        coder: &mut C,
+        levels: &mut [i16],
+        neighbours: &mut Neighbours,
+    ) -> Result<(), DecodeError> {
         for chunk in levels.chunks_mut(CHECK_INTERVAL) {
             for level in chunk {
-                let mut outlook = self.look(&neighbours, &course.place());
-                *level = self.level(coder, &mut outlook, &neighbours, *level);
+                let mut outlook = self.look(neighbours, &Place::PLAIN);
+                *level = self.level(coder, &mut outlook, neighbours, *level);
+                self.learn(neighbours, &outlook, 2 * i32::from(*level));
+            }
+            coder.check()?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn code_on_course<C: BinaryCoder>(
+        &mut self,
+        coder: &mut C,
+        levels: &mut [i16],
+        neighbours: &mut Neighbours,
+        mut course: Course,
+    ) -> Result<(), DecodeError> {
+        for chunk in levels.chunks_mut(CHECK_INTERVAL) {
+            for level in chunk {
+                let mut outlook = self.look(neighbours, &course.place());
+                *level = self.level(coder, &mut outlook, neighbours, *level);
                 let (value, shown) = course.pass(*level);
                 self.forecaster.learn(&outlook.forecast, value);
                 neighbours.push(shown);
             }
             coder.check()?;
         }
-        self.end(&neighbours);
         Ok(())
     }
 
