@@ -31,7 +31,7 @@
 //! | `solid` | forms in the streams of the coder `small`: shared by small weights, in chunks for large ones |
 //! | [`small`] | the adaptive coder |
 //! | [`layout`] | how the elements of a weight are arranged |
-//! | `processor` | hot loops in the widest instructions that the processor has |
+//! | [`processor`] | hot loops in the widest instructions that the processor has |
 //! | `reader` | bytes, varints and bits, read with every step checked |
 //! | [`error`] | what can go wrong, and whose fault it is |
 
@@ -43,7 +43,7 @@ pub mod layout;
 mod numbers;
 mod parallel;
 mod plane;
-mod processor;
+pub mod processor;
 mod rans;
 #[cfg(target_arch = "x86_64")]
 mod rans_wide;

@@ -5,7 +5,7 @@
 //! that fits is taken where the program runs. Both do the same integer arithmetic and give the same results.
 
 /// Work whose body is worth compiling twice.
-pub(crate) trait Work {
+pub trait Work {
     /// What the work yields.
     type Output;
 
@@ -17,7 +17,7 @@ pub(crate) trait Work {
 
 /// Does `work` in the widest instructions that this processor has.
 #[inline]
-pub(crate) fn run<W: Work>(work: W) -> W::Output {
+pub fn run<W: Work>(work: W) -> W::Output {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
         // SAFETY: this processor has the instructions that `run_avx2` is compiled for.
@@ -29,7 +29,7 @@ pub(crate) fn run<W: Work>(work: W) -> W::Output {
 
 /// Whether this processor has all that the functions for AVX2 of this crate are compiled for.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn has_avx2() -> bool {
+pub fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("bmi1")
         && is_x86_feature_detected!("bmi2")

@@ -5,8 +5,12 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `tract` (feature `tract`) | the operator for tract: decoded once, at load, to constants |
+//! | [`fused`] | products that compute on compressed weights |
+//! | [`kernels`] | products with matrices that stay compressed |
+//! | `tract` (feature `tract`) | the operators for tract |
 
+pub mod fused;
+pub mod kernels;
 #[cfg(feature = "tract")]
 pub mod tract;
 

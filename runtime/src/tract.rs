@@ -1,9 +1,11 @@
-//! `DcompDecode` for tract.
+//! Our operators for tract: `DcompDecode` here, the fused products in `gemm`.
 //!
 //! The payload is decoded once, while tract reads the model; each weight becomes a constant, so that tract optimises
 //! the graph as if the file had been dense, and the payload vanishes from the plan.
 //!
 //! tract has no bf16: such weights arrive as f32, which holds every bf16 value exactly.
+
+mod gemm;
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,10 +18,13 @@ use tract_onnx::prelude::f16;
 use tract_onnx::tract_hir::internal::*;
 
 use crate::DECODE_OPERATOR;
+use crate::fused::{CODEBOOK_OPERATOR, SPARSE_OPERATOR};
 
 /// Teaches `onnx` to read packed models.
 pub fn register(onnx: &mut tract_onnx::Onnx) {
     onnx.op_register.insert(DECODE_OPERATOR, build);
+    onnx.op_register.insert(SPARSE_OPERATOR, gemm::build);
+    onnx.op_register.insert(CODEBOOK_OPERATOR, gemm::build);
 }
 
 fn build(_context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
