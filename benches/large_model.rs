@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use onnx_dcomp::decompress::unpack;
+use onnx_dcomp_load::unpack;
 use onnx_dcomp::report::style::grouped;
 use onnx_dcomp_engine::{ModelSource, RuntimeKind, RuntimeOptions, open};
 use onnx_dcomp_fixtures::models::fcn8s_vgg16;

@@ -43,7 +43,7 @@ pub trait Session: Send {
 pub enum RuntimeKind {
     /// tract, linked into this program; knows our operators.
     Tract,
-    /// onnxruntime, through its shared library; knows standard operators only, so give it decompressed models.
+    /// onnxruntime, through its shared library; gets decoded weights as external initializers.
     Onnxruntime,
 }
 
@@ -57,11 +57,6 @@ impl RuntimeKind {
             Self::Tract => "tract",
             Self::Onnxruntime => "onnxruntime",
         }
-    }
-
-    /// Whether the runtime reads the nodes that a packed model holds.
-    pub const fn runs_packed_models(self) -> bool {
-        matches!(self, Self::Tract)
     }
 }
 
@@ -132,7 +127,7 @@ impl Default for RuntimeOptions {
     }
 }
 
-/// Makes a model ready to run.
+/// Makes a model, packed or plain, ready to run.
 ///
 /// # Errors
 /// [`EngineError::RuntimeUnavailable`], [`EngineError::UnsupportedOperator`], or [`EngineError::OpenModel`].
