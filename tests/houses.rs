@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What each crate may depend on, of our own.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("onnx-dcomp-proto", &[]),
     ("onnx-dcomp-forms", &[]),
     ("onnx-dcomp-codec", &["onnx-dcomp-forms"]),
@@ -11,6 +11,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("onnx-dcomp-passes", &["onnx-dcomp-proto", "onnx-dcomp-ir", "onnx-dcomp-forms", "onnx-dcomp-codec"]),
     ("onnx-dcomp-runtime", &["onnx-dcomp-forms", "onnx-dcomp-codec"]),
     ("onnx-dcomp-ort", &["onnx-dcomp-forms", "onnx-dcomp-codec"]),
+    ("onnx-dcomp-c", &["onnx-dcomp-codec", "onnx-dcomp-load"]),
     ("onnx-dcomp-load", &["onnx-dcomp-proto", "onnx-dcomp-ir", "onnx-dcomp-forms", "onnx-dcomp-codec"]),
     (
         "onnx-dcomp-engine",

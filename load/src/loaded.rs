@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use onnx_dcomp_forms::Values;
 use onnx_dcomp_ir::graph::COMPRESSED_DOMAIN;
-use onnx_dcomp_ir::{ConstantData, Model};
+use onnx_dcomp_ir::{Constant, ConstantData, Model};
 use onnx_dcomp_proto::tensor_proto::DataLocation;
 use onnx_dcomp_proto::{Message, OperatorSetIdProto, StringStringEntryProto, TensorProto};
 
@@ -26,17 +26,21 @@ pub struct Loaded {
     /// The model as plain ONNX. Of every tensor in [`Self::weights`] it holds name, type and shape, and as its data the
     /// file [`LOCATION`].
     pub graph: Vec<u8>,
-    /// Initializers of the main graph, each once.
+    /// Large initializers of the main graph, each once.
     pub weights: Vec<LoadedWeight>,
+    /// Small or overridable initializers of the main graph, and values of its Constant nodes; the graph holds them too.
+    pub in_graph: Vec<LoadedWeight>,
 }
 
-/// An initializer.
+/// A constant of the main graph, of a type that weights have: floating point, or 8-bit integers.
 #[derive(Debug, Clone)]
 pub struct LoadedWeight {
     /// Its name in the graph.
     pub name: String,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
+    /// The element type, a number of ONNX' `TensorProto.DataType`.
+    pub data_type: i32,
     /// The elements.
     pub values: Values,
 }
@@ -66,39 +70,53 @@ impl Loaded {
     pub fn of(mut model: Model) -> Result<Self, LoadError> {
         unpack(&mut model)?;
         let mut initializers = std::mem::take(&mut model.graph_mut().initializer);
-        let weights = initializers.iter_mut().filter_map(|tensor| take_data(&model, tensor)).collect();
+        let (mut weights, mut in_graph) = (Vec::new(), Vec::new());
+        for tensor in &mut initializers {
+            let name = tensor.name().to_owned();
+            let Some(weight) = model.constant_of_tensor(tensor).and_then(|constant| weight(name, constant)) else {
+                continue;
+            };
+            let is_small = weight.values.bytes().len() < INLINE_BELOW_BYTES;
+            if is_small || model.is_overridable(model.graph(), &weight.name) {
+                in_graph.push(weight);
+            } else {
+                *tensor = stand_in(&weight);
+                weights.push(weight);
+            }
+        }
         model.graph_mut().initializer = initializers;
-        Ok(Self { name: model.source().name().to_owned(), graph: model.to_bytes()?, weights })
+        in_graph.extend(model.graph().node.iter().filter_map(|node| {
+            let name = node.output.first()?.clone();
+            model.constant_of_node(node).and_then(|constant| weight(name, constant))
+        }));
+        Ok(Self { name: model.source().name().to_owned(), graph: model.to_bytes()?, weights, in_graph })
     }
 }
 
-/// Takes the data out of a large initializer that nobody may override.
-fn take_data(model: &Model, tensor: &mut TensorProto) -> Option<LoadedWeight> {
-    let name = tensor.name().to_owned();
-    if model.is_overridable(model.graph(), &name) {
-        return None;
-    }
-    let constant = model.constant_of_tensor(tensor)?;
+/// `None` for wide integers and truth values, which are no weights.
+fn weight(name: String, constant: Constant) -> Option<LoadedWeight> {
     let data_type = constant.data_type();
-    let ConstantData::Values(values) = constant.data else { return None };
-    if values.bytes().len() < INLINE_BELOW_BYTES {
-        return None;
+    match constant.data {
+        ConstantData::Values(values) => Some(LoadedWeight { name, shape: constant.shape, data_type, values }),
+        ConstantData::Integers { .. } => None,
     }
+}
+
+/// The tensor that stands in the graph where `weight` was taken out.
+fn stand_in(weight: &LoadedWeight) -> TensorProto {
     let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
-    let stand_in = TensorProto {
-        name: Some(name.clone()),
-        dims: std::mem::take(&mut tensor.dims),
-        data_type: Some(data_type),
+    TensorProto {
+        name: Some(weight.name.clone()),
+        dims: weight.shape.iter().map(|&length| length as i64).collect(),
+        data_type: Some(weight.data_type),
         data_location: Some(DataLocation::External as i32),
         external_data: vec![
             entry("location", LOCATION.to_owned()),
             entry("offset", "0".to_owned()),
-            entry("length", values.bytes().len().to_string()),
+            entry("length", weight.values.bytes().len().to_string()),
         ],
         ..TensorProto::default()
-    };
-    *tensor = stand_in;
-    Some(LoadedWeight { name, shape: constant.shape, values })
+    }
 }
 
 /// Whether `bytes`, an ONNX message, import our operators; reads nothing else of it.

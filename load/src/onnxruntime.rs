@@ -27,7 +27,7 @@ pub fn session(loaded: Loaded, mut builder: SessionBuilder) -> Result<Session, L
 }
 
 fn value(weight: LoadedWeight) -> ort::Result<(String, DynValue)> {
-    let LoadedWeight { name, shape, values } = weight;
+    let LoadedWeight { name, shape, values, .. } = weight;
     let bytes = values.bytes();
     let value = match values.dtype() {
         DType::F32 => tensor(shape, bytes, f32::from_le_bytes),

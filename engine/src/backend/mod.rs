@@ -141,7 +141,8 @@ pub fn open(
         RuntimeKind::Tract => tract::open(model).map(|session| Box::new(session) as Box<dyn Session>),
         #[cfg(feature = "ort")]
         RuntimeKind::Onnxruntime => {
-            onnxruntime::open(model, options).map(|session| Box::new(session) as Box<dyn Session>)
+            let operators = onnxruntime::Operators::Loaded;
+            onnxruntime::open(model, &operators, options).map(|session| Box::new(session) as Box<dyn Session>)
         }
         #[cfg(not(all(feature = "tract", feature = "ort")))]
         _ => {
@@ -149,6 +150,21 @@ pub fn open(
             Err(not_built(kind))
         }
     }
+}
+
+/// Makes a model ready to run in onnxruntime, which leaves the nodes that decode payloads to the operator library in the
+/// file `library` (the crate `onnx-dcomp-ort`), as a host without our code does. [`open`] gives a faster session.
+///
+/// # Errors
+/// As [`open`].
+#[cfg(feature = "ort")]
+pub fn open_with_library(
+    library: &Path,
+    model: ModelSource<'_>,
+    options: &RuntimeOptions,
+) -> Result<Box<dyn Session>, EngineError> {
+    let operators = onnxruntime::Operators::Library(library);
+    onnxruntime::open(model, &operators, options).map(|session| Box::new(session) as Box<dyn Session>)
 }
 
 /// Whether `kind` can be used here.

@@ -96,10 +96,22 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-pub(super) fn open(source: ModelSource<'_>, options: &RuntimeOptions) -> Result<OnnxruntimeSession, EngineError> {
+/// What becomes of the nodes that decode payloads.
+pub(super) enum Operators<'a> {
+    /// They give way to external initializers.
+    Loaded,
+    /// They stay, and this library has the operators.
+    Library(&'a Path),
+}
+
+pub(super) fn open(
+    source: ModelSource<'_>,
+    operators: &Operators<'_>,
+    options: &RuntimeOptions,
+) -> Result<OnnxruntimeSession, EngineError> {
     let name = source.name();
     let environment = environment()?;
-    let session = commit(environment, source, options).map_err(|error| match error {
+    let session = commit(environment, source, operators, options).map_err(|error| match error {
         LoadError::Onnxruntime(reason) => refused(&name, &reason),
         other => EngineError::Load(other),
     })?;
@@ -122,6 +134,7 @@ pub(super) fn open(source: ModelSource<'_>, options: &RuntimeOptions) -> Result<
 fn commit(
     environment: &Environment,
     source: ModelSource<'_>,
+    operators: &Operators<'_>,
     options: &RuntimeOptions,
 ) -> Result<OrtSession, LoadError> {
     let text = |error: ort::Error<SessionBuilder>| LoadError::Onnxruntime(error.to_string());
@@ -134,8 +147,13 @@ fn commit(
         .map_err(text)?
         .with_deterministic_compute(true)
         .map_err(text)?;
-    if let Some(loaded) = packed(&source) {
-        return onnx_dcomp_load::onnxruntime::session(loaded?, builder);
+    match *operators {
+        Operators::Library(library) => builder = builder.with_operator_library(library).map_err(text)?,
+        Operators::Loaded => {
+            if let Some(loaded) = packed(&source) {
+                return onnx_dcomp_load::onnxruntime::session(loaded?, builder);
+            }
+        }
     }
     let session = match source {
         ModelSource::Path(path) => builder.commit_from_file(path),

@@ -215,3 +215,47 @@ fn string(read: impl Fn(*mut c_char, *mut usize) -> Result<(), Failure>) -> Resu
     let text = CStr::from_bytes_until_nul(&buffer).map(CStr::to_string_lossy);
     Ok(text.map_or_else(|_| String::new(), std::borrow::Cow::into_owned))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host that keeps what it is told of a failure instead of making a status.
+    unsafe extern "system" fn create_status(_: OrtErrorCode, message: *const c_char) -> OrtStatusPtr {
+        // SAFETY: `guard` passes a string.
+        let message = unsafe { CStr::from_ptr(message) }.to_owned();
+        OrtStatusPtr(message.into_raw().cast())
+    }
+
+    fn text(status: OrtStatusPtr) -> String {
+        assert!(!status.0.is_null());
+        // SAFETY: `create_status` made it.
+        unsafe { CString::from_raw(status.0.cast()) }.into_string().unwrap()
+    }
+
+    /// The begin of a table of functions, which is all that an old host and a failing call need.
+    static TABLE: [unsafe extern "system" fn(OrtErrorCode, *const c_char) -> OrtStatusPtr; 1] = [create_status];
+
+    unsafe extern "system" fn old_api(version: u32) -> *const OrtApi {
+        if version < API_VERSION { TABLE.as_ptr().cast() } else { ptr::null() }
+    }
+
+    unsafe extern "system" fn old_version() -> *const c_char {
+        c"1.15.1".as_ptr()
+    }
+
+    #[test]
+    fn a_host_that_is_too_old_is_told_so() {
+        let base = OrtApiBase { GetApi: old_api, GetVersionString: old_version };
+        // SAFETY: the base is as an old onnxruntime would have it.
+        let status = unsafe { Api::of_host(&base, |_| unreachable!("there is nothing to register with")) };
+        let text = text(status);
+        assert!(text.contains("1.15.1") && text.contains("1.16") && text.contains("decompress"), "{text}");
+    }
+
+    #[test]
+    fn a_panic_becomes_a_status() {
+        let status = Api(TABLE.as_ptr().cast()).guard(|| panic!("as a test"));
+        assert!(text(status).contains("bug"));
+    }
+}
