@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use onnx_dcomp::{Compiler, RuntimeKind, RuntimeOptions, load};
+use onnx_dcomp::{Compiler, Plan, RuntimeKind, RuntimeOptions, load};
 use onnx_dcomp_engine::Tensor;
 use onnx_dcomp_proto::{Message, ModelProto};
 
@@ -23,7 +23,8 @@ fn libraries() -> PathBuf {
 /// LeNet-5, packed, in `folder`.
 fn packed(folder: &Path) -> PathBuf {
     let packed = folder.join("packed.onnx");
-    Compiler::new(root().join("fixtures/lenet5.onnx")).output(packed.clone()).run().unwrap();
+    let plan = Plan::Passes("share(clusters=32), strip, pack".to_owned());
+    Compiler::new(root().join("fixtures/lenet5.onnx")).output(packed.clone()).plan(plan).run().unwrap();
     packed
 }
 

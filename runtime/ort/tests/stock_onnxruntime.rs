@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use onnx_dcomp::Compiler;
+use onnx_dcomp::{Compiler, Plan};
 use onnx_dcomp_proto::{Message, ModelProto};
 
 fn root() -> PathBuf {
@@ -62,7 +62,8 @@ else:
 /// The packed form of the model at `path`, in `folder`.
 fn packed(path: &Path, folder: &Path) -> PathBuf {
     let packed = folder.join("packed.onnx");
-    Compiler::new(path.to_owned()).output(packed.clone()).run().unwrap();
+    let plan = Plan::Passes("fold, share(clusters=32), strip, pack".to_owned());
+    Compiler::new(path.to_owned()).output(packed.clone()).plan(plan).run().unwrap();
     packed
 }
 
