@@ -12,7 +12,7 @@
 //! weights to where onnxruntime wants them. onnxruntime folds no foreign operator, so it does not know that the weights
 //! are constants, and some of its optimisations do not apply: `onnx_dcomp::load` and the C interface have no such cost.
 //!
-//! The library is written against the C interface of onnxruntime 1.16, which later versions extend and keep. It links
+//! The library is written against the C interface of onnxruntime 1.17, which later versions extend and keep. It links
 //! nothing of onnxruntime: the functions come through the table that [`RegisterCustomOps`] is given.
 //!
 //! | module | what |
@@ -33,7 +33,7 @@ use crate::api::Api;
 
 /// Registers our operators with the sessions that `options` will make; onnxruntime calls it by this name.
 ///
-/// Returns null, or a status where onnxruntime is older than 1.16 or refuses.
+/// Returns null, or a status where onnxruntime is older than 1.17 or refuses.
 ///
 /// # Safety
 /// As onnxruntime calls it: both pointers are valid, and the functions behind `base` are onnxruntime's.
