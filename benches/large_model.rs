@@ -10,13 +10,13 @@
 //!
 //! - *graph*: read, `fold`, `strip`, write; the weights stay plain.
 //! - *compile*: the default pipeline, no data; with the coder `small`, then with `fast`.
-//! - *open*: a packed file to plain tensors, beside onnxruntime opening the dense file to a session.
+//! - *open*: a packed file to plain tensors, and to a session of onnxruntime, beside a session of the dense file.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use onnx_dcomp::decompress::unpack;
+use onnx_dcomp_load::unpack;
 use onnx_dcomp::report::style::grouped;
 use onnx_dcomp_engine::{ModelSource, RuntimeKind, RuntimeOptions, open};
 use onnx_dcomp_fixtures::models::fcn8s_vgg16;
@@ -31,7 +31,7 @@ fn main() -> Result<(), Failure> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["generate", file, width] => generate(Path::new(file), width.parse()?),
         ["open-packed", file] => open_packed(Path::new(file)),
-        ["open-dense", file] => open_dense(Path::new(file)),
+        ["open-session", file] => open_session(Path::new(file)),
         _ => measure(&Request::parse(&arguments)?),
     }
 }
@@ -94,8 +94,10 @@ fn measure(request: &Request) -> Result<(), Failure> {
     for (coder, output) in &packed {
         let best = fastest(request.runs, || cost(own("open-packed").arg(output)))?;
         row(&format!("open to plain tensors, coder `{coder}`"), None, best)?;
+        let best = fastest(request.runs, || cost(own("open-session").arg(output)))?;
+        row(&format!("onnxruntime opens the packed file, coder `{coder}`"), None, best)?;
     }
-    let best = fastest(request.runs, || cost(own("open-dense").arg(&model)))?;
+    let best = fastest(request.runs, || cost(own("open-session").arg(&model)))?;
     row("onnxruntime opens the dense file", None, best)
 }
 
@@ -150,7 +152,7 @@ fn open_packed(path: &Path) -> Result<(), Failure> {
     }
 }
 
-fn open_dense(path: &Path) -> Result<(), Failure> {
+fn open_session(path: &Path) -> Result<(), Failure> {
     open(RuntimeKind::Onnxruntime, ModelSource::path(path), &RuntimeOptions::default())?;
     Ok(())
 }

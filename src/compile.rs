@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use onnx_dcomp_codec::Coder;
 use onnx_dcomp_engine::{PreprocessOptions, RuntimeKind};
 use onnx_dcomp_ir::{Model, Weight};
+use onnx_dcomp_load::is_packed;
+use onnx_dcomp_load::unpack::check_payloads;
 use onnx_dcomp_proto::StringStringEntryProto;
 
 use self::reporting::{Details, StagedReport};
@@ -23,7 +25,7 @@ use crate::output::{Staged, is_same_file};
 use crate::plan::{Choices, Resolved};
 use crate::report::{Compilation, Outcome, WeightsBefore};
 use crate::validation::{Comparison, Samples, Validator};
-use crate::{Error, Plan, Quality, Target, Watch, decompress, fidelity};
+use crate::{Error, Plan, Quality, Target, Watch, fidelity};
 
 /// Key of the entry in `metadata_props` that says how a file was made.
 pub const METADATA_KEY: &str = "ai.dcomp";
@@ -223,7 +225,7 @@ impl Compiler {
         let before = WeightsBefore::of(&model);
 
         let preprocess = self.preprocess()?;
-        let ran = if decompress::is_packed(&model) {
+        let ran = if is_packed(&model) {
             self.check_packed(&model)?;
             Ran { passes: Vec::new(), evidence: None, pipeline: plan.text.to_string(), search: None, failure: None }
         } else if let Some(asked) = self.searched(&plan) {
@@ -240,7 +242,7 @@ impl Compiler {
         let is_larger = model.plain_bytes()? >= model.source().total_bytes();
         // Unchanged is always a candidate, unless it would hold other values than those that plain floats were asked for.
         let outcome = match self.choices.target {
-            _ if decompress::is_packed(&original) => Outcome::Unchanged,
+            _ if is_packed(&original) => Outcome::Unchanged,
             Target::Packed if is_larger => Outcome::Unchanged,
             Target::Dense if is_larger && is_exact => Outcome::Unchanged,
             _ => Outcome::Compressed,
@@ -384,7 +386,7 @@ impl Compiler {
     /// command.
     fn check_packed(&self, model: &Model) -> Result<(), Error> {
         match self.choices.target {
-            Target::Packed => decompress::check_payloads(model),
+            Target::Packed => Ok(check_payloads(model)?),
             Target::Dense => {
                 Err(Error::Usage(format!("{} is packed already: use `onnx-dcomp decompress`", self.file())))
             }
@@ -396,7 +398,7 @@ impl Compiler {
         let mut warnings: Vec<String> = unknown
             .map(|field| format!("{}: {field} is unknown to this version and is not kept", self.input.display()))
             .collect();
-        if decompress::is_packed(model) {
+        if is_packed(model) {
             warnings.push(format!(
                 "{} is packed already, and stays as it is; to compress it anew, decompress it first",
                 self.input.display()

@@ -7,6 +7,7 @@ use miette::{LabeledSpan, NamedSource, SourceCode};
 use onnx_dcomp_codec::DecodeError;
 use onnx_dcomp_engine::EngineError;
 use onnx_dcomp_ir::IrError;
+use onnx_dcomp_load::LoadError;
 use onnx_dcomp_passes::recipe::RecipeError;
 use onnx_dcomp_passes::{PassError, PipelineError};
 
@@ -188,6 +189,17 @@ impl Error {
 impl From<IrError> for Error {
     fn from(error: IrError) -> Self {
         Self::Model(Box::new(error))
+    }
+}
+
+impl From<LoadError> for Error {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Payload { file, node, source } => Self::Payload { file, node, source },
+            LoadError::Packed { file, node, reason } => Self::Packed { file, node, reason },
+            LoadError::Model(error) => Self::from(error),
+            other => Self::from(EngineError::from(other)),
+        }
     }
 }
 

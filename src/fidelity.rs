@@ -7,7 +7,6 @@ use onnx_dcomp_engine::{
 use onnx_dcomp_ir::Model;
 use serde::Serialize;
 
-use crate::decompress::unpack;
 use crate::{Error, Watch};
 
 /// What is known of the outputs.
@@ -115,14 +114,8 @@ fn run(
     })
 }
 
-/// `model`, ready to run in `kind`; unpacked where the runtime does not know our operators.
+/// `model`, packed or not, ready to run in `kind`.
 pub(crate) fn session(kind: RuntimeKind, model: &Model) -> Result<Box<dyn Session>, Error> {
-    let bytes = if kind.runs_packed_models() {
-        model.to_bytes()?
-    } else {
-        let mut plain = model.clone();
-        unpack(&mut plain)?;
-        plain.to_bytes()?
-    };
+    let bytes = model.to_bytes()?;
     Ok(open(kind, ModelSource::bytes(model.source().name(), &bytes), &RuntimeOptions::default())?)
 }

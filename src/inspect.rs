@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use onnx_dcomp_codec::{Coder, Limits, Stream};
 use onnx_dcomp_forms::Form;
 use onnx_dcomp_ir::{Model, Weight};
+use onnx_dcomp_load::unpack::{broken_payload, for_each_payload, unpack};
 use serde::Serialize;
 
 use crate::Error;
 use crate::compile::METADATA_KEY;
-use crate::decompress::{broken_payload, for_each_payload, unpack};
 
 /// What is in a file.
 #[derive(Debug, Clone, Serialize)]

@@ -22,6 +22,7 @@
 //! | [`observe`] | what is done beside the passes: verifying, printing, timing |
 //! | [`output`] | writing without leaving anything behind |
 //! | [`mod@decompress`] | from packed to plain |
+//! | [`mod@load`] | running packed models as fast as dense ones |
 //! | [`mod@inspect`] | where the bytes are |
 //! | [`validation`] | [`Validator`]: two models over a data set, in every runtime |
 //! | [`report`] | tables, pages and JSON |
@@ -37,6 +38,7 @@ pub mod error;
 mod evidence;
 pub mod fidelity;
 pub mod inspect;
+pub mod load;
 pub mod observe;
 pub mod output;
 pub mod plan;
@@ -50,9 +52,10 @@ pub use compile::Compiler;
 pub use decompress::{Decompressed, decompress};
 pub use error::Error;
 pub use inspect::{Inspection, inspect};
+pub use load::load;
 pub use observe::{PrintAfter, Verify};
 pub use onnx_dcomp_codec::Coder;
-pub use onnx_dcomp_engine::RuntimeKind;
+pub use onnx_dcomp_engine::{EngineError, RuntimeKind, RuntimeOptions};
 pub use plan::{Plan, Target};
 pub use quality::Quality;
 pub use report::{Compilation, Outcome};

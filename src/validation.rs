@@ -8,9 +8,9 @@ use onnx_dcomp_engine::{
     RuntimeKind, RuntimeOptions, Session, ValidateOptions, Validation, examples, open, runtimes_agree, validate,
 };
 use onnx_dcomp_ir::Model;
+use onnx_dcomp_load::unpack::check_payloads;
 use serde::Serialize;
 
-use crate::decompress::{is_packed, unpack};
 use crate::{Error, Watch};
 
 /// Samples on which the runtimes are compared with each other: rounding differs everywhere or nowhere.
@@ -314,32 +314,21 @@ impl Validator {
     }
 }
 
-/// A model that any runtime can read: packed ones are kept as plain bytes too, for runtimes without our operators.
+/// A model that was found to be readable, packed or not.
 pub(crate) struct Readable {
     path: PathBuf,
     name: String,
-    plain: Option<Vec<u8>>,
 }
 
 impl Readable {
-    /// Reads the model at `path`, and unpacks it where it is packed.
+    /// Reads the model at `path`, and checks its payloads where it is packed.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let mut model = Model::open(path)?;
-        let plain = if is_packed(&model) {
-            unpack(&mut model)?;
-            Some(model.to_bytes()?)
-        } else {
-            None
-        };
-        Ok(Self { path: path.to_owned(), name: path.display().to_string(), plain })
+        check_payloads(&Model::open(path)?)?;
+        Ok(Self { path: path.to_owned(), name: path.display().to_string() })
     }
 
     /// The model, ready to run in `kind`.
     pub(crate) fn session(&self, kind: RuntimeKind, options: &RuntimeOptions) -> Result<Box<dyn Session>, EngineError> {
-        let source = match &self.plain {
-            Some(bytes) if !kind.runs_packed_models() => ModelSource::bytes(&self.name, bytes),
-            _ => ModelSource::path(&self.path),
-        };
-        open(kind, source, options)
+        open(kind, ModelSource::path(&self.path), options)
     }
 }

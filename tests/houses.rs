@@ -3,16 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What each crate may depend on, of our own.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("onnx-dcomp-proto", &[]),
     ("onnx-dcomp-forms", &[]),
     ("onnx-dcomp-codec", &["onnx-dcomp-forms"]),
     ("onnx-dcomp-ir", &["onnx-dcomp-proto", "onnx-dcomp-forms"]),
     ("onnx-dcomp-passes", &["onnx-dcomp-proto", "onnx-dcomp-ir", "onnx-dcomp-forms", "onnx-dcomp-codec"]),
     ("onnx-dcomp-runtime", &["onnx-dcomp-forms", "onnx-dcomp-codec"]),
+    ("onnx-dcomp-ort", &["onnx-dcomp-forms", "onnx-dcomp-codec"]),
+    ("onnx-dcomp-c", &["onnx-dcomp-codec", "onnx-dcomp-load"]),
+    ("onnx-dcomp-load", &["onnx-dcomp-proto", "onnx-dcomp-ir", "onnx-dcomp-forms", "onnx-dcomp-codec"]),
     (
         "onnx-dcomp-engine",
-        &["onnx-dcomp-proto", "onnx-dcomp-ir", "onnx-dcomp-forms", "onnx-dcomp-codec", "onnx-dcomp-runtime"],
+        &[
+            "onnx-dcomp-proto",
+            "onnx-dcomp-ir",
+            "onnx-dcomp-forms",
+            "onnx-dcomp-codec",
+            "onnx-dcomp-load",
+            "onnx-dcomp-runtime",
+        ],
     ),
     (
         "onnx-dcomp",
@@ -21,6 +31,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "onnx-dcomp-ir",
             "onnx-dcomp-forms",
             "onnx-dcomp-codec",
+            "onnx-dcomp-load",
             "onnx-dcomp-passes",
             "onnx-dcomp-engine",
         ],

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use onnx_dcomp_load::LoadError;
+
 use crate::tensor::{Dimension, ElementType};
 
 /// Why a model could not be run, or a data set could not be read.
@@ -134,6 +136,9 @@ pub enum EngineError {
         /// What the runtime said.
         reason: String,
     },
+    /// A packed model cannot be opened.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// Two models that should be forms of the same one differ in what they take or give.
     #[error("the two models do not match: {0}")]
     ModelsDiffer(String),

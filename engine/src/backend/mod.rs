@@ -43,7 +43,7 @@ pub trait Session: Send {
 pub enum RuntimeKind {
     /// tract, linked into this program; knows our operators.
     Tract,
-    /// onnxruntime, through its shared library; knows standard operators only, so give it decompressed models.
+    /// onnxruntime, through its shared library; gets decoded weights as external initializers.
     Onnxruntime,
 }
 
@@ -57,11 +57,6 @@ impl RuntimeKind {
             Self::Tract => "tract",
             Self::Onnxruntime => "onnxruntime",
         }
-    }
-
-    /// Whether the runtime reads the nodes that a packed model holds.
-    pub const fn runs_packed_models(self) -> bool {
-        matches!(self, Self::Tract)
     }
 }
 
@@ -132,7 +127,7 @@ impl Default for RuntimeOptions {
     }
 }
 
-/// Makes a model ready to run.
+/// Makes a model, packed or plain, ready to run.
 ///
 /// # Errors
 /// [`EngineError::RuntimeUnavailable`], [`EngineError::UnsupportedOperator`], or [`EngineError::OpenModel`].
@@ -146,7 +141,8 @@ pub fn open(
         RuntimeKind::Tract => tract::open(model).map(|session| Box::new(session) as Box<dyn Session>),
         #[cfg(feature = "ort")]
         RuntimeKind::Onnxruntime => {
-            onnxruntime::open(model, options).map(|session| Box::new(session) as Box<dyn Session>)
+            let operators = onnxruntime::Operators::Loaded;
+            onnxruntime::open(model, &operators, options).map(|session| Box::new(session) as Box<dyn Session>)
         }
         #[cfg(not(all(feature = "tract", feature = "ort")))]
         _ => {
@@ -154,6 +150,21 @@ pub fn open(
             Err(not_built(kind))
         }
     }
+}
+
+/// Makes a model ready to run in onnxruntime, which leaves the nodes that decode payloads to the operator library in the
+/// file `library` (the crate `onnx-dcomp-ort`), as a host without our code does. [`open`] gives a faster session.
+///
+/// # Errors
+/// As [`open`].
+#[cfg(feature = "ort")]
+pub fn open_with_library(
+    library: &Path,
+    model: ModelSource<'_>,
+    options: &RuntimeOptions,
+) -> Result<Box<dyn Session>, EngineError> {
+    let operators = onnxruntime::Operators::Library(library);
+    onnxruntime::open(model, &operators, options).map(|session| Box::new(session) as Box<dyn Session>)
 }
 
 /// Whether `kind` can be used here.

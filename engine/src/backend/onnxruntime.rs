@@ -1,4 +1,5 @@
-//! Running in onnxruntime, through its shared library.
+//! Running in onnxruntime, through its shared library. Packed models are decoded here, and their weights handed over as
+//! external initializers.
 //!
 //! The library is found when the first session is opened: where `ORT_DYLIB_PATH` points; else in a Python environment
 //! named `.venv` in the current folder or one above it; else where `python3` has its `onnxruntime` package.
@@ -9,9 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use bytes::Bytes;
 use half::{bf16, f16};
+use onnx_dcomp_ir::Model;
+use onnx_dcomp_load::{LoadError, Loaded, is_packed, is_packed_file};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
+use ort::session::builder::SessionBuilder;
 use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{DynValue, Outlet, PrimitiveTensorElementType, TensorElementType, TensorRef, ValueType};
 
@@ -91,10 +96,25 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-pub(super) fn open(source: ModelSource<'_>, options: &RuntimeOptions) -> Result<OnnxruntimeSession, EngineError> {
+/// What becomes of the nodes that decode payloads.
+pub(super) enum Operators<'a> {
+    /// They give way to external initializers.
+    Loaded,
+    /// They stay, and this library has the operators.
+    Library(&'a Path),
+}
+
+pub(super) fn open(
+    source: ModelSource<'_>,
+    operators: &Operators<'_>,
+    options: &RuntimeOptions,
+) -> Result<OnnxruntimeSession, EngineError> {
     let name = source.name();
     let environment = environment()?;
-    let session = commit(environment, source, options).map_err(|reason| refused(&name, &reason))?;
+    let session = commit(environment, source, operators, options).map_err(|error| match error {
+        LoadError::Onnxruntime(reason) => refused(&name, &reason),
+        other => EngineError::Load(other),
+    })?;
     let infos = |outlets: &[Outlet]| -> Result<Vec<TensorInfo>, EngineError> {
         outlets
             .iter()
@@ -111,10 +131,15 @@ pub(super) fn open(source: ModelSource<'_>, options: &RuntimeOptions) -> Result<
     Ok(OnnxruntimeSession { name, session, inputs, outputs })
 }
 
-fn commit(environment: &Environment, source: ModelSource<'_>, options: &RuntimeOptions) -> Result<OrtSession, String> {
-    let text = |error: ort::Error<ort::session::builder::SessionBuilder>| error.to_string();
+fn commit(
+    environment: &Environment,
+    source: ModelSource<'_>,
+    operators: &Operators<'_>,
+    options: &RuntimeOptions,
+) -> Result<OrtSession, LoadError> {
+    let text = |error: ort::Error<SessionBuilder>| LoadError::Onnxruntime(error.to_string());
     let mut builder = OrtSession::builder(environment)
-        .map_err(|error| error.to_string())?
+        .map_err(|error| LoadError::Onnxruntime(error.to_string()))?
         .with_intra_threads(options.threads.max(1))
         .map_err(text)?
         // What goes wrong comes back as an error; printed as well, it would only be said twice.
@@ -122,6 +147,14 @@ fn commit(environment: &Environment, source: ModelSource<'_>, options: &RuntimeO
         .map_err(text)?
         .with_deterministic_compute(true)
         .map_err(text)?;
+    match *operators {
+        Operators::Library(library) => builder = builder.with_operator_library(library).map_err(text)?,
+        Operators::Loaded => {
+            if let Some(loaded) = packed(&source) {
+                return onnx_dcomp_load::onnxruntime::session(loaded?, builder);
+            }
+        }
+    }
     let session = match source {
         ModelSource::Path(path) => builder.commit_from_file(path),
         ModelSource::Bytes { bytes, folder, .. } => {
@@ -135,7 +168,20 @@ fn commit(environment: &Environment, source: ModelSource<'_>, options: &RuntimeO
             builder.commit_from_memory(bytes)
         }
     };
-    session.map_err(|error| error.to_string())
+    session.map_err(|error| LoadError::Onnxruntime(error.to_string()))
+}
+
+/// The model with its payloads decoded; `None` where it has none, or where onnxruntime had better say what is wrong
+/// with it.
+fn packed(source: &ModelSource<'_>) -> Option<Result<Loaded, LoadError>> {
+    let model = match *source {
+        ModelSource::Path(path) => Model::open(path).ok()?,
+        ModelSource::Bytes { bytes, folder, .. } if is_packed_file(bytes) => {
+            Model::from_bytes(Bytes::copy_from_slice(bytes), folder).ok()?
+        }
+        ModelSource::Bytes { .. } => return None,
+    };
+    is_packed(&model).then(|| Loaded::of(model))
 }
 
 /// onnxruntime names the operator that it lacks in a sentence; everything else is passed on as it is.

@@ -1,0 +1,261 @@
+//! onnxruntime's functions with Rust's errors.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use ort_sys::{
+    ONNXTensorElementDataType, OrtApi, OrtApiBase, OrtCustomOp, OrtCustomOpDomain, OrtErrorCode, OrtKernelContext,
+    OrtKernelInfo, OrtSessionOptions, OrtStatus, OrtStatusPtr, OrtTensorTypeAndShapeInfo, OrtValue,
+};
+
+/// The version of onnxruntime's interface that is asked for. Before it, onnxruntime does not find the types of a variable
+/// number of outputs.
+pub(crate) const API_VERSION: u32 = 17;
+
+/// Why something cannot be done.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// In our words.
+    Ours(String),
+    /// In onnxruntime's; passed on as it is.
+    Theirs(*mut OrtStatus),
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self::Ours(message)
+    }
+}
+
+/// onnxruntime's table of functions.
+///
+/// The table of an old onnxruntime ends earlier than the type says, so it is only ever reached through the pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Api(*const OrtApi);
+
+// SAFETY: the table is onnxruntime's, which never changes it, and its functions may be called from any thread.
+unsafe impl Send for Api {}
+// SAFETY: as above.
+unsafe impl Sync for Api {}
+
+/// Calls a function of the table, and turns the status that it returns into a `Result`.
+macro_rules! call {
+    ($api:expr, $function:ident($($argument:expr),* $(,)?)) => {{
+        let api: Api = $api;
+        // SAFETY: the table belongs to version `API_VERSION` or a later one, which all have the function; what the
+        // arguments have to be is said where the macro is used.
+        let OrtStatusPtr(status) = unsafe { ((*api.0).$function)($($argument),*) };
+        if status.is_null() { Ok(()) } else { Err(Failure::Theirs(status)) }
+    }};
+}
+
+impl Api {
+    /// The table that onnxruntime handed to a callback; the same rules as for [`Self::of_host`] hold.
+    pub(crate) unsafe fn of_callback(api: *const OrtApi) -> Self {
+        Self(api)
+    }
+
+    /// Does `work` with the table of the host, whatever its version.
+    ///
+    /// # Safety
+    /// `base` comes from onnxruntime.
+    pub(crate) unsafe fn of_host(
+        base: *const OrtApiBase,
+        work: impl FnOnce(Self) -> Result<(), Failure>,
+    ) -> OrtStatusPtr {
+        // SAFETY: the caller's promise; onnxruntime has had both functions from its first version on.
+        let (first, api, version) = unsafe {
+            (((*base).GetApi)(1), ((*base).GetApi)(API_VERSION), CStr::from_ptr(((*base).GetVersionString)()))
+        };
+        if api.is_null() {
+            let version = version.to_string_lossy();
+            // Version 1 of the table holds what makes a status.
+            return Self(first).guard(|| {
+                Err(Failure::Ours(format!(
+                    "this library needs onnxruntime 1.{API_VERSION} or newer, and was loaded by {version}; update \
+                     onnxruntime, or turn the model into plain ONNX with `onnx-dcomp decompress`"
+                )))
+            });
+        }
+        Self(api).guard(|| work(Self(api)))
+    }
+
+    /// Does `work`; null where it ends well, otherwise a status that says why not. A panic ends here too: it must not
+    /// run into onnxruntime's frames.
+    pub(crate) fn guard(self, work: impl FnOnce() -> Result<(), Failure>) -> OrtStatusPtr {
+        let message = match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(())) => return OrtStatusPtr(ptr::null_mut()),
+            Ok(Err(Failure::Theirs(status))) => return OrtStatusPtr(status),
+            Ok(Err(Failure::Ours(message))) => message,
+            Err(_) => "stopped by a bug of its own; please report it".to_owned(),
+        };
+        let message = format!("onnx-dcomp {}: {message}", env!("CARGO_PKG_VERSION")).replace('\0', " ");
+        let message = CString::new(message).unwrap_or_default();
+        // SAFETY: every version of the table has the function; it copies the message.
+        unsafe { ((*self.0).CreateStatus)(OrtErrorCode::ORT_FAIL, message.as_ptr()) }
+    }
+
+    /// A new domain that holds `operator`; it is never freed, and so outlives every session.
+    pub(crate) fn domain(
+        self,
+        name: &CStr,
+        operator: &'static OrtCustomOp,
+    ) -> Result<*mut OrtCustomOpDomain, Failure> {
+        let mut domain = ptr::null_mut();
+        // The name is copied; the operator lives as long as the program.
+        call!(self, CreateCustomOpDomain(name.as_ptr(), &raw mut domain))?;
+        call!(self, CustomOpDomain_Add(domain, ptr::from_ref(operator)))?;
+        Ok(domain)
+    }
+
+    /// Makes the operators of `domain` known to the sessions of `options`, which keep the pointer.
+    ///
+    /// # Safety
+    /// `options` come from onnxruntime; `domain` is one of [`Self::domain`].
+    pub(crate) unsafe fn add_domain(
+        self,
+        options: *mut OrtSessionOptions,
+        domain: *mut OrtCustomOpDomain,
+    ) -> Result<(), Failure> {
+        call!(self, AddCustomOpDomain(options, domain))
+    }
+
+    /// The name of the node that a kernel is made for; empty where it has none.
+    ///
+    /// # Safety
+    /// As for every function here with `info`: it is what onnxruntime passed to create a kernel, which is not yet done.
+    pub(crate) unsafe fn node_name(self, info: *const OrtKernelInfo) -> Result<String, Failure> {
+        // SAFETY: the length is the buffer's; a null buffer asks for the length.
+        string(|buffer, length| call!(self, KernelInfo_GetNodeName(info, buffer, length)))
+    }
+
+    /// The name of output `index` of the node that a kernel is made for.
+    ///
+    /// # Safety
+    /// See [`Self::node_name`].
+    pub(crate) unsafe fn output_name(self, info: *const OrtKernelInfo, index: usize) -> Result<String, Failure> {
+        string(|buffer, length| call!(self, KernelInfo_GetOutputName(info, index, buffer, length)))
+    }
+
+    /// Number of inputs and of outputs of the node that a kernel is made for.
+    ///
+    /// # Safety
+    /// See [`Self::node_name`].
+    pub(crate) unsafe fn arity(self, info: *const OrtKernelInfo) -> Result<(usize, usize), Failure> {
+        let (mut inputs, mut outputs) = (0, 0);
+        call!(self, KernelInfo_GetInputCount(info, &raw mut inputs))?;
+        call!(self, KernelInfo_GetOutputCount(info, &raw mut outputs))?;
+        Ok((inputs, outputs))
+    }
+
+    /// The bytes of input `index`, a uint8 tensor, of the node that a kernel is made for; `None` where it is no
+    /// constant. They live as long as `info`.
+    ///
+    /// # Safety
+    /// See [`Self::node_name`].
+    pub(crate) unsafe fn constant_bytes<'a>(
+        self,
+        info: *const OrtKernelInfo,
+        index: usize,
+    ) -> Result<Option<&'a [u8]>, Failure> {
+        let (mut is_constant, mut value): (c_int, *const OrtValue) = (0, ptr::null());
+        call!(self, KernelInfoGetConstantInput_tensor(info, index, &raw mut is_constant, &raw mut value))?;
+        if is_constant == 0 || value.is_null() {
+            return Ok(None);
+        }
+        let mut shape: *mut OrtTensorTypeAndShapeInfo = ptr::null_mut();
+        call!(self, GetTensorTypeAndShape(value, &raw mut shape))?;
+        let (mut length, mut kind) = (0, ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED);
+        let read = call!(self, GetTensorShapeElementCount(shape, &raw mut length))
+            .and_then(|()| call!(self, GetTensorElementType(shape, &raw mut kind)));
+        // SAFETY: made above, and not used any more.
+        unsafe { ((*self.0).ReleaseTensorTypeAndShapeInfo)(shape) };
+        read?;
+        if kind != ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 {
+            return Err(Failure::Ours(format!("a payload is a uint8 tensor; this one holds {kind:?}")));
+        }
+        let mut data: *mut c_void = ptr::null_mut();
+        // Nothing is written through the pointer.
+        call!(self, GetTensorMutableData(value.cast_mut(), &raw mut data))?;
+        if length == 0 || data.is_null() {
+            return Ok(Some(&[]));
+        }
+        // SAFETY: the tensor has `length` elements of one byte; onnxruntime keeps constants as they are.
+        Ok(Some(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) }))
+    }
+
+    /// The memory of output `index`, a tensor of that `shape`; null where it has no bytes.
+    ///
+    /// # Safety
+    /// `context` is what onnxruntime passed to run a kernel, which is not yet done.
+    pub(crate) unsafe fn output(
+        self,
+        context: *mut OrtKernelContext,
+        index: usize,
+        shape: &[i64],
+    ) -> Result<*mut u8, Failure> {
+        let mut value: *mut OrtValue = ptr::null_mut();
+        call!(self, KernelContext_GetOutput(context, index, shape.as_ptr(), shape.len(), &raw mut value))?;
+        if value.is_null() {
+            return Ok(ptr::null_mut());
+        }
+        let mut data: *mut c_void = ptr::null_mut();
+        call!(self, GetTensorMutableData(value, &raw mut data))?;
+        Ok(data.cast())
+    }
+}
+
+/// A string that onnxruntime writes into a buffer, whose length it says when there is none.
+fn string(read: impl Fn(*mut c_char, *mut usize) -> Result<(), Failure>) -> Result<String, Failure> {
+    let mut length = 0;
+    read(ptr::null_mut(), &raw mut length)?;
+    let mut buffer = vec![0u8; length];
+    read(buffer.as_mut_ptr().cast(), &raw mut length)?;
+    let text = CStr::from_bytes_until_nul(&buffer).map(CStr::to_string_lossy);
+    Ok(text.map_or_else(|_| String::new(), std::borrow::Cow::into_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host that keeps what it is told of a failure instead of making a status.
+    unsafe extern "system" fn create_status(_: OrtErrorCode, message: *const c_char) -> OrtStatusPtr {
+        // SAFETY: `guard` passes a string.
+        let message = unsafe { CStr::from_ptr(message) }.to_owned();
+        OrtStatusPtr(message.into_raw().cast())
+    }
+
+    fn text(status: OrtStatusPtr) -> String {
+        assert!(!status.0.is_null());
+        // SAFETY: `create_status` made it.
+        unsafe { CString::from_raw(status.0.cast()) }.into_string().unwrap()
+    }
+
+    /// The begin of a table of functions, which is all that an old host and a failing call need.
+    static TABLE: [unsafe extern "system" fn(OrtErrorCode, *const c_char) -> OrtStatusPtr; 1] = [create_status];
+
+    unsafe extern "system" fn old_api(version: u32) -> *const OrtApi {
+        if version < API_VERSION { TABLE.as_ptr().cast() } else { ptr::null() }
+    }
+
+    unsafe extern "system" fn old_version() -> *const c_char {
+        c"1.16.3".as_ptr()
+    }
+
+    #[test]
+    fn a_host_that_is_too_old_is_told_so() {
+        let base = OrtApiBase { GetApi: old_api, GetVersionString: old_version };
+        // SAFETY: the base is as an old onnxruntime would have it.
+        let status = unsafe { Api::of_host(&base, |_| unreachable!("there is nothing to register with")) };
+        let text = text(status);
+        assert!(text.contains("1.16.3") && text.contains("1.17") && text.contains("decompress"), "{text}");
+    }
+
+    #[test]
+    fn a_panic_becomes_a_status() {
+        let status = Api(TABLE.as_ptr().cast()).guard(|| panic!("as a test"));
+        assert!(text(status).contains("bug"));
+    }
+}

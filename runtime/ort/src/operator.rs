@@ -1,0 +1,146 @@
+//! What onnxruntime is told of `DcompDecode`.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::{Mutex, PoisonError};
+
+use ort_sys::{
+    ONNXTensorElementDataType, OrtApi, OrtCustomOp, OrtCustomOpDomain, OrtCustomOpInputOutputCharacteristic,
+    OrtKernelContext, OrtKernelInfo, OrtMemType, OrtSessionOptions, OrtStatusPtr,
+};
+
+use crate::api::{API_VERSION, Api, Failure};
+use crate::kernel::Kernel;
+
+/// The operator and its domain, as files have them. The crate that has these names for Rust may come with tract, which
+/// has no place in here.
+const NAME: &CStr = c"DcompDecode";
+const DOMAIN: &CStr = c"ai.dcomp";
+
+static DECODE: OrtCustomOp = decode();
+
+/// The domain of each onnxruntime in this process: sessions keep the pointer, and nobody says when the last of them is
+/// gone, so domains stay, and each onnxruntime gets one.
+static DOMAINS: Mutex<Vec<(Api, Domain)>> = Mutex::new(Vec::new());
+
+#[derive(Clone, Copy)]
+struct Domain(*mut OrtCustomOpDomain);
+
+// SAFETY: onnxruntime only reads a domain that is complete, from whichever thread makes a session.
+unsafe impl Send for Domain {}
+
+/// Makes our operators known to the sessions of `options`.
+pub(crate) fn register(api: Api, options: *mut OrtSessionOptions) -> Result<(), Failure> {
+    let mut domains = DOMAINS.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = domains.iter().find(|(host, _)| *host == api).map(|(_, domain)| *domain);
+    let domain = match known {
+        Some(domain) => domain,
+        None => {
+            let made = Domain(api.domain(DOMAIN, &DECODE)?);
+            domains.push((api, made));
+            made
+        }
+    };
+    // SAFETY: onnxruntime gave the options, `Api::domain` the domain.
+    unsafe { api.add_domain(options, domain.0) }
+}
+
+/// One uint8 tensor in, any number of f32 tensors out.
+const fn decode() -> OrtCustomOp {
+    // SAFETY: a version and optional functions, for all of which zero is a value. Fields of later versions stay zero;
+    // onnxruntime reads none of them, since the version says so.
+    let mut operator: OrtCustomOp = unsafe { std::mem::zeroed() };
+    operator.version = API_VERSION;
+    operator.GetName = Some(name);
+    operator.GetExecutionProviderType = Some(provider);
+    operator.GetInputType = Some(input_type);
+    operator.GetInputTypeCount = Some(one);
+    operator.GetInputCharacteristic = Some(input_characteristic);
+    operator.GetInputMemoryType = Some(input_memory);
+    operator.GetVariadicInputMinArity = Some(at_least_one);
+    operator.GetVariadicInputHomogeneity = Some(is_homogeneous);
+    operator.GetOutputType = Some(output_type);
+    operator.GetOutputTypeCount = Some(one);
+    operator.GetOutputCharacteristic = Some(output_characteristic);
+    operator.GetVariadicOutputMinArity = Some(at_least_one);
+    operator.GetVariadicOutputHomogeneity = Some(is_homogeneous);
+    operator.CreateKernelV2 = Some(create);
+    operator.KernelComputeV2 = Some(compute);
+    operator.KernelDestroy = Some(destroy);
+    operator
+}
+
+unsafe extern "system" fn name(_: *const OrtCustomOp) -> *const c_char {
+    NAME.as_ptr()
+}
+
+/// Null means the processor.
+unsafe extern "system" fn provider(_: *const OrtCustomOp) -> *const c_char {
+    std::ptr::null()
+}
+
+unsafe extern "system" fn one(_: *const OrtCustomOp) -> usize {
+    1
+}
+
+unsafe extern "system" fn at_least_one(_: *const OrtCustomOp) -> c_int {
+    1
+}
+
+unsafe extern "system" fn is_homogeneous(_: *const OrtCustomOp) -> c_int {
+    1
+}
+
+unsafe extern "system" fn input_type(_: *const OrtCustomOp, _: usize) -> ONNXTensorElementDataType {
+    ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8
+}
+
+unsafe extern "system" fn output_type(_: *const OrtCustomOp, _: usize) -> ONNXTensorElementDataType {
+    ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT
+}
+
+unsafe extern "system" fn input_characteristic(
+    _: *const OrtCustomOp,
+    _: usize,
+) -> OrtCustomOpInputOutputCharacteristic {
+    OrtCustomOpInputOutputCharacteristic::INPUT_OUTPUT_REQUIRED
+}
+
+unsafe extern "system" fn output_characteristic(
+    _: *const OrtCustomOp,
+    _: usize,
+) -> OrtCustomOpInputOutputCharacteristic {
+    OrtCustomOpInputOutputCharacteristic::INPUT_OUTPUT_VARIADIC
+}
+
+unsafe extern "system" fn input_memory(_: *const OrtCustomOp, _: usize) -> OrtMemType {
+    OrtMemType::OrtMemTypeDefault
+}
+
+unsafe extern "system" fn create(
+    _: *const OrtCustomOp,
+    api: *const OrtApi,
+    info: *const OrtKernelInfo,
+    kernel: *mut *mut c_void,
+) -> OrtStatusPtr {
+    // SAFETY: onnxruntime passes its table of the version that the operator asks for.
+    let api = unsafe { Api::of_callback(api) };
+    api.guard(|| {
+        // SAFETY: onnxruntime passes what describes the node, and where it wants the kernel.
+        unsafe { *kernel = Box::into_raw(Box::new(Kernel::new(api, info)?)).cast() };
+        Ok(())
+    })
+}
+
+unsafe extern "system" fn compute(kernel: *mut c_void, context: *mut OrtKernelContext) -> OrtStatusPtr {
+    // SAFETY: onnxruntime passes what `create` made, and several threads may read it.
+    let kernel = unsafe { &*kernel.cast::<Kernel>() };
+    // SAFETY: onnxruntime passes the context of this run.
+    kernel.api().guard(|| unsafe { kernel.run(context) })
+}
+
+unsafe extern "system" fn destroy(kernel: *mut c_void) {
+    if !kernel.is_null() {
+        // SAFETY: onnxruntime passes what `create` made, once.
+        drop(unsafe { Box::from_raw(kernel.cast::<Kernel>()) });
+    }
+}

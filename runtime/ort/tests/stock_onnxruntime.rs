@@ -1,0 +1,133 @@
+//! A stock onnxruntime, from its Python wheel, runs packed models with the operator library alone.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use onnx_dcomp::{Compiler, Plan};
+use onnx_dcomp_proto::{Message, ModelProto};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The library that this test was built with.
+fn library() -> PathBuf {
+    let test = std::env::current_exe().expect("the system knows this program");
+    let name = format!("{}onnx_dcomp_ort{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let library = test.parent().expect("a program is in a folder").join(name);
+    assert!(library.is_file(), "{}", library.display());
+    library
+}
+
+/// The Python that has `modules`: the one that `DCOMP_PYTHON` names, that of `.venv`, or the system's.
+fn python() -> Option<Command> {
+    let named = std::env::var_os("DCOMP_PYTHON").map(PathBuf::from);
+    for python in named.into_iter().chain([root().join(".venv/bin/python"), PathBuf::from("python3")]) {
+        let found = Command::new(&python).args(["-c", "import numpy, onnx, onnxruntime"]).output();
+        if found.is_ok_and(|found| found.status.success()) {
+            return Some(Command::new(python));
+        }
+    }
+    eprintln!("skipped: no Python with numpy, onnx and onnxruntime was found");
+    None
+}
+
+/// Runs `stock.py` on the packed and the plain form of a model.
+fn run_stock(packed: &Path, plain: &Path) {
+    let Some(mut python) = python() else { return };
+    let script = root().join("runtime/ort/tests/stock.py");
+    let done = python.arg("-B").arg(script).arg(library()).arg(packed).arg(plain).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// What a stock onnxruntime says when it is to open `packed`, which it must refuse.
+fn refusal(packed: &Path) -> Option<String> {
+    const OPEN: &str = "
+import sys, onnxruntime
+options = onnxruntime.SessionOptions()
+options.log_severity_level = 4
+options.register_custom_ops_library(sys.argv[1])
+try:
+    onnxruntime.InferenceSession(sys.argv[2], options)
+except Exception as error:
+    print(error)
+else:
+    sys.exit('it was opened')
+";
+    let done = python()?.arg("-c").arg(OPEN).arg(library()).arg(packed).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    Some(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// The packed form of the model at `path`, in `folder`.
+fn packed(path: &Path, folder: &Path) -> PathBuf {
+    let packed = folder.join("packed.onnx");
+    let plan = Plan::Passes("fold, share(clusters=32), strip, pack".to_owned());
+    Compiler::new(path.to_owned()).output(packed.clone()).plan(plan).run().unwrap();
+    packed
+}
+
+fn runs(model: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let (packed, plain) = (packed(model, folder.path()), folder.path().join("plain.onnx"));
+    onnx_dcomp::decompress(&packed, &plain, &()).unwrap();
+    run_stock(&packed, &plain);
+}
+
+#[test]
+fn a_stock_onnxruntime_runs_lenet5() {
+    runs(&root().join("fixtures/lenet5.onnx"));
+}
+
+#[test]
+fn a_stock_onnxruntime_runs_models_with_subgraphs() {
+    runs(&root().join("fixtures/models/if_branches.onnx"));
+}
+
+#[test]
+fn a_stock_onnxruntime_runs_resnet20() {
+    let shared = std::env::var_os("DCOMP_DATA").map_or_else(|| root().join("../shared"), PathBuf::from);
+    let model = shared.join("models/resnet20_cifar10.onnx");
+    if !model.is_file() {
+        eprintln!("skipped: {} is not there; set DCOMP_DATA", model.display());
+        return;
+    }
+    runs(&model);
+}
+
+/// LeNet-5, packed, with its payload changed.
+fn with_payload(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
+    let packed = packed(&root().join("fixtures/lenet5.onnx"), folder);
+    let mut proto = ModelProto::decode(std::fs::read(&packed).unwrap().as_slice()).unwrap();
+    let payload = &mut proto.graph.as_mut().unwrap().initializer[0].raw_data;
+    let mut bytes = payload.take().unwrap().to_vec();
+    change(&mut bytes);
+    *payload = Some(bytes.into());
+    std::fs::write(&packed, proto.encode_to_vec()).unwrap();
+    packed
+}
+
+#[test]
+fn a_damaged_payload_is_an_error_in_our_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let damaged = with_payload(folder.path(), |payload| {
+        let middle = payload.len() / 2;
+        payload[middle] ^= 1;
+    });
+    let Some(message) = refusal(&damaged) else { return };
+    let words = ["onnx-dcomp", "node `a`", "the payload is damaged", "checksum"];
+    assert!(words.iter().all(|word| message.contains(word)), "{message}");
+}
+
+#[test]
+fn a_payload_of_a_newer_version_says_what_to_update() {
+    let folder = tempfile::tempdir().unwrap();
+    let newer = with_payload(folder.path(), |payload| {
+        payload[2] += 1;
+        let end = payload.len() - 4;
+        let checksum = crc32fast::hash(&payload[..end]);
+        payload[end..].copy_from_slice(&checksum.to_le_bytes());
+    });
+    let Some(message) = refusal(&newer) else { return };
+    assert!(message.contains("format version 2") && message.contains("update"), "{message}");
+}
