@@ -8,8 +8,8 @@ use onnx_dcomp_engine::backend::Recorded;
 use onnx_dcomp_engine::evidence::{EvidenceOptions, calibrate, gather};
 use onnx_dcomp_engine::preprocess::Preprocess;
 use onnx_dcomp_engine::{
-    DataFolder, Dataset, ModelSource, PreprocessOptions, RuntimeKind, RuntimeOptions, ValidateOptions, Validation,
-    available, open, validate,
+    DataFolder, Dataset, EngineError, ModelSource, PreprocessOptions, RuntimeKind, RuntimeOptions, Sample,
+    ValidateOptions, Validation, available, open, validate,
 };
 use onnx_dcomp_ir::{Evidence, Model};
 use onnx_dcomp_passes::Pipeline;
@@ -81,6 +81,15 @@ impl Setting {
         Ok(Self { folded, runtime, original: Recorded::new(original), preprocess, resolved, data, training })
     }
 
+    /// Measures on sample `place` alone, and calibrates with the others; where both sides are the same samples.
+    #[allow(dead_code, reason = "not every benchmark leaves samples out")]
+    pub(crate) fn leaving_out(self, place: usize) -> Self {
+        let others = (0..self.training.len()).filter(|&other| other != place).collect();
+        let data = Box::new(Part { all: self.data, places: vec![place] });
+        let training = Box::new(Part { all: self.training, places: others });
+        Self { data, training, ..self }
+    }
+
     /// What `samples` inputs tell of `model`, which is the folded model or made from it.
     pub(crate) fn evidence(&self, model: &Model, source: Source, samples: usize) -> Result<Evidence, Failure> {
         let options = EvidenceOptions { preprocess: self.preprocess.clone(), samples, ..EvidenceOptions::default() };
@@ -98,5 +107,25 @@ impl Setting {
         let options = ValidateOptions::default();
         let data = self.data.as_ref();
         Ok(validate(&mut self.original, session.as_mut(), data, &self.resolved, &options, &mut |_, _| {})?)
+    }
+}
+
+/// Some samples of a data set.
+struct Part {
+    all: Box<dyn Dataset>,
+    places: Vec<usize>,
+}
+
+impl Dataset for Part {
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    fn images(&self) -> bool {
+        self.all.images()
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, EngineError> {
+        self.all.sample(self.places[index])
     }
 }
