@@ -12,7 +12,7 @@
 //! | [`moments`] | second moments, summed patch by patch in bounded memory |
 //! | [`sensitivity`] | how far the output moves with each kernel |
 //! | [`key`] | what evidence was gathered from, in digests |
-//! | [`file`] | evidence in a file, to be used again |
+//! | [`mod@file`] | evidence in a file, to be used again |
 
 pub mod file;
 pub mod key;
