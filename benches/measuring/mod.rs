@@ -1,11 +1,14 @@
 //! One model on its data, as the benchmarks measure it.
 //!
-//! Models and data are looked for in `DCOMP_DATA` (default `../shared`).
+//! Models and data are looked for in `DCOMP_DATA` (default `../shared`). Where `DCOMP_EVIDENCE` names a folder, evidence
+//! from samples is kept there, and read again where all that it depends on is the same.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use onnx_dcomp_engine::backend::Recorded;
-use onnx_dcomp_engine::evidence::{EvidenceOptions, calibrate, gather};
+use onnx_dcomp_engine::evidence::{EvidenceFile, EvidenceKey, EvidenceOptions, calibrate, gather};
 use onnx_dcomp_engine::preprocess::Preprocess;
 use onnx_dcomp_engine::{
     DataFolder, Dataset, EngineError, ModelSource, PreprocessOptions, RuntimeKind, RuntimeOptions, Sample,
@@ -94,9 +97,29 @@ impl Setting {
     pub(crate) fn evidence(&self, model: &Model, source: Source, samples: usize) -> Result<Evidence, Failure> {
         let options = EvidenceOptions { preprocess: self.preprocess.clone(), samples, ..EvidenceOptions::default() };
         Ok(match source {
-            Source::Samples => calibrate(model, self.training.as_ref(), &options, &mut |_, _| {})?,
+            Source::Samples => match std::env::var_os("DCOMP_EVIDENCE") {
+                Some(folder) => self.kept(Path::new(&folder), model, &options)?,
+                None => calibrate(model, self.training.as_ref(), &options, &mut |_, _| {})?,
+            },
             Source::Synthetic => gather(model, &options, &mut |_, _| {})?,
         })
+    }
+
+    /// The evidence of `model` from a file in `folder`, which is made where it is not there.
+    fn kept(&self, folder: &Path, model: &Model, options: &EvidenceOptions) -> Result<Evidence, Failure> {
+        let key = EvidenceKey::of_samples(model, self.training.as_ref(), options)?;
+        let mut hasher = DefaultHasher::new();
+        format!("{key:?}").hash(&mut hasher);
+        let file = folder.join(format!("{:016x}.evidence", hasher.finish()));
+        if let Ok(bytes) = std::fs::read(&file)
+            && let Some(found) = EvidenceFile::parse(&bytes)?.find(&key)
+        {
+            return Ok(found.as_ref().clone());
+        }
+        let gathered = calibrate(model, self.training.as_ref(), options, &mut |_, _| {})?;
+        std::fs::create_dir_all(folder)?;
+        EvidenceFile { entries: vec![(key, Arc::new(gathered.clone()))] }.save(&file)?;
+        Ok(gathered)
     }
 
     /// The original beside `model`, which is not packed.
