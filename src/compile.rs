@@ -2,6 +2,7 @@
 
 mod command;
 mod default;
+mod gathering;
 mod goal;
 mod passes;
 mod reporting;
@@ -52,6 +53,7 @@ pub struct Compiler {
     observing: Observing,
     depfile: Option<PathBuf>,
     report: Option<PathBuf>,
+    evidence: Option<PathBuf>,
 }
 
 /// What is validated before the output is written.
@@ -85,6 +87,7 @@ impl Compiler {
             observing: Observing::default(),
             depfile: None,
             report: None,
+            evidence: None,
         }
     }
 
@@ -220,20 +223,21 @@ impl Compiler {
         let mut model = model?;
         self.verify_model(&model)?;
         self.check_external_data(&model)?;
+        let preprocess = self.preprocess()?;
+        let mut gathering = self.gathering(&plan, &model, &preprocess)?;
         let original = model.clone();
         let mut warnings = self.warnings(&model);
         let before = WeightsBefore::of(&model);
 
-        let preprocess = self.preprocess()?;
         let ran = if is_packed(&model) {
             self.check_packed(&model)?;
             Ran { passes: Vec::new(), evidence: None, pipeline: plan.text.to_string(), search: None, failure: None }
         } else if let Some(asked) = self.searched(&plan) {
-            self.search(&plan, &mut model, asked, &preprocess, watch)?
+            self.search(&plan, &mut model, asked, &preprocess, &mut gathering, watch)?
         } else if let Some(quality) = self.plan.default_quality() {
-            self.run_default(&plan, quality, &mut model, &preprocess, watch)?
+            self.run_default(&plan, quality, &mut model, &preprocess, &mut gathering, watch)?
         } else {
-            self.run_passes(&plan, &mut model, &preprocess, watch)?
+            self.run_passes(&plan, &mut model, &mut gathering, watch)?
         };
         self.verify_model(&model)?;
         describe(&mut model, &plan.label);
@@ -255,6 +259,7 @@ impl Compiler {
         let mut made = Compilation::new(&self.input, outcome, before, written);
         (made.pipeline, made.passes, made.evidence, made.search) = (ran.pipeline, ran.passes, ran.evidence, ran.search);
         made.fidelity = Some(fidelity);
+        made.evidence_file = gathering.into_record();
         made.dependencies = self.dependencies(&original, &plan);
         if staged.is_some() && outcome == Outcome::Unchanged && !self.finds_external_data(&original) {
             warnings.push(format!("the output holds the external data of {} itself", self.input.display()));

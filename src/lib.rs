@@ -17,7 +17,7 @@
 //! | [`plan`] | [`Plan`]: which passes run; [`Target`]: what the output is made of |
 //! | [`budget`] | the search for the smallest file within a bound |
 //! | [`quality`] | [`Quality`]: what to aim for |
-//! | `evidence` | what is found out about a network without data |
+//! | [`evidence`] | what is found out about a network before it is compressed, and kept |
 //! | [`fidelity`] | how far the outputs are from the original's, without data |
 //! | [`observe`] | what is done beside the passes: verifying, printing, timing |
 //! | [`output`] | writing without leaving anything behind |
@@ -35,7 +35,7 @@ pub mod cli;
 pub mod compile;
 pub mod decompress;
 pub mod error;
-mod evidence;
+pub mod evidence;
 pub mod fidelity;
 pub mod inspect;
 pub mod load;

@@ -109,6 +109,14 @@ impl Staged {
         Ok(bytes.len() as u64)
     }
 
+    /// Lets `save` make a file there.
+    pub(crate) fn save_with(&self, save: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), Error> {
+        let cannot = |source| Error::Write { file: self.target.clone(), source };
+        save(&self.staged).map_err(cannot)?;
+        // A full disk may show only here.
+        fs::OpenOptions::new().append(true).open(&self.staged).and_then(|file| file.sync_all()).map_err(cannot)
+    }
+
     /// Renames what was made into its place: external data first, so that the model never stands without it.
     pub(crate) fn commit(self) -> Result<(), Error> {
         let cannot = |source| Error::Write { file: self.target.clone(), source };

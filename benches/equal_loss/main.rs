@@ -7,7 +7,9 @@
 //! Each model is compressed at every quality and run on its data set in onnxruntime (tract where that is missing).
 //! Without `--calibrate` the data serve to measure, never to compress. With it, evidence comes from at most 1,000
 //! samples of the training side, whose labels nobody looks at; of data without a training side, from the samples
-//! themselves. `--quantize` gives options to the pass, such as `bit-price=0.01`.
+//! themselves. Cityscapes' three frames are calibrated two by two: each is measured in the file that the other two
+//! made, and bytes and loss at a quality are the means of the three; so that every frame counts once, and none was
+//! calibrated on. `--quantize` gives options to the pass, such as `bit-price=0.01`.
 //!
 //! For each bound on the loss the table has the smallest whole file that keeps it, and what NNCodec 2.1.3 and CERWU need:
 //! the smallest of all that were tried, which holds the tensors alone, plus the bytes of our own stripped graph. These
@@ -55,7 +57,8 @@ impl Request {
     }
 }
 
-/// One compressed file.
+/// One compressed file, or the mean of several at one quality.
+#[derive(Clone, Copy)]
 struct Point {
     quality: f64,
     bytes: u64,
@@ -88,10 +91,43 @@ fn main() -> Result<(), Failure> {
 }
 
 fn measure(subject: &Subject, request: &Request) -> Result<String, Failure> {
-    let mut setting = Setting::open(subject.model, subject.data, subject.split, subject.training_split, request.limit)?;
-    let mut stripped = setting.folded.clone();
+    let open = || Setting::open(subject.model, subject.data, subject.split, subject.training_split, request.limit);
+    let mut stripped = open()?.folded;
     run("strip", &mut stripped, &Evidence::default())?;
     let graph = graph_bytes(&stripped);
+    if !request.calibrate || subject.rounds == 1 {
+        return Ok(rows(subject.model, subject, graph, &sweep(subject, open()?, request)?));
+    }
+    let (mut text, mut rounds) = (String::new(), Vec::new());
+    for round in 0..subject.rounds {
+        println!("\nround {} of {}: measured on one sample, calibrated with the others", round + 1, subject.rounds);
+        let points = sweep(subject, open()?.leaving_out(round), request)?;
+        text.push_str(&rows(&format!("{}, sample {}", subject.model, round + 1), subject, graph, &points));
+        rounds.push(points);
+    }
+    let means = means(&rounds);
+    println!("\n{}: means of all rounds", subject.model);
+    for Point { quality, bytes, loss } in &means {
+        println!("  quality {quality:5.1}: {bytes:9} bytes, loss {loss:6.2}");
+    }
+    Ok(text + &rows(subject.model, subject, graph, &means))
+}
+
+/// At each quality the mean of all rounds.
+fn means(rounds: &[Vec<Point>]) -> Vec<Point> {
+    let count = rounds.len();
+    let Some(first) = rounds.first() else { return Vec::new() };
+    let mean = |(place, point): (usize, &Point)| {
+        let at_quality = || rounds.iter().filter_map(|points| points.get(place));
+        let bytes = at_quality().map(|point| point.bytes).sum::<u64>().div_ceil(count as u64);
+        let loss = at_quality().map(|point| point.loss).sum::<f64>() / count as f64;
+        Point { bytes, loss, ..*point }
+    };
+    first.iter().enumerate().map(mean).collect()
+}
+
+/// A file at each quality.
+fn sweep(subject: &Subject, mut setting: Setting, request: &Request) -> Result<Vec<Point>, Failure> {
     let started = std::time::Instant::now();
     let source = if request.calibrate { Source::Samples } else { Source::Synthetic };
     let evidence = setting.evidence(&setting.folded, source, CALIBRATION_SAMPLES)?;
@@ -121,11 +157,11 @@ fn measure(subject: &Subject, request: &Request) -> Result<String, Failure> {
         println!("  quality {quality:5.1}: {bytes:9} bytes, loss {loss:6.2}, output {decibels:.2} dB, {details}");
         points.push(Point { quality, bytes, loss });
     }
-    Ok(rows(subject, graph, &points))
+    Ok(points)
 }
 
-/// The rows of the table for one model.
-fn rows(subject: &Subject, graph: u64, points: &[Point]) -> String {
+/// The rows of the table for one model, called `name`.
+fn rows(name: &str, subject: &Subject, graph: u64, points: &[Point]) -> String {
     let mut text = String::new();
     for (place, bound) in subject.bounds().into_iter().enumerate() {
         let best = points.iter().filter(|point| point.loss <= bound).min_by_key(|point| point.bytes);
@@ -140,7 +176,7 @@ fn rows(subject: &Subject, graph: u64, points: &[Point]) -> String {
             None => "– | ".to_owned(),
         };
         let (nncodec, cerwu) = (beside(Some(subject.nncodec[place])), beside(subject.cerwu.map(|bytes| bytes[place])));
-        text.push_str(&format!("| {} | {graph} | {bound} | {ours} | {nncodec} | {cerwu} |\n", subject.model));
+        text.push_str(&format!("| {name} | {graph} | {bound} | {ours} | {nncodec} | {cerwu} |\n"));
     }
     text
 }

@@ -12,6 +12,9 @@ pub(crate) struct Subject {
     pub(crate) split: Option<&'static str>,
     /// The split that calibration takes; `None`: the same samples as are measured, where there are no others.
     pub(crate) training_split: Option<&'static str>,
+    /// How often calibration has other samples: 1 where the splits say which, or the number of samples, of which each is
+    /// measured with what the others tell.
+    pub(crate) rounds: usize,
     /// Bytes of NNCodec's bitstream for the bounds of [`Subject::bounds`].
     pub(crate) nncodec: [u64; 3],
     /// Bytes that CERWU needs for the same, where it was run.
@@ -26,6 +29,7 @@ const CLASSIFIER: Subject = Subject {
     is_segmentation: false,
     split: None,
     training_split: Some("train"),
+    rounds: 1,
     nncodec: [0; 3],
     cerwu: None,
     qualities: [[0.0; 2]; 2],
@@ -77,6 +81,7 @@ pub(crate) const SUBJECTS: [Subject; 7] = [
         data: "cityscapes",
         is_segmentation: true,
         training_split: None,
+        rounds: 3,
         nncodec: [239_523, 171_103, 123_791],
         qualities: [[22.0, 44.0], [18.0, 42.0]],
         ..CLASSIFIER

@@ -1,15 +1,18 @@
 //! One model on its data, as the benchmarks measure it.
 //!
-//! Models and data are looked for in `DCOMP_DATA` (default `../shared`).
+//! Models and data are looked for in `DCOMP_DATA` (default `../shared`). Where `DCOMP_EVIDENCE` names a folder, evidence
+//! from samples is kept there, and read again where all that it depends on is the same.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use onnx_dcomp_engine::backend::Recorded;
-use onnx_dcomp_engine::evidence::{EvidenceOptions, calibrate, gather};
+use onnx_dcomp_engine::evidence::{EvidenceFile, EvidenceKey, EvidenceOptions, calibrate, gather};
 use onnx_dcomp_engine::preprocess::Preprocess;
 use onnx_dcomp_engine::{
-    DataFolder, Dataset, ModelSource, PreprocessOptions, RuntimeKind, RuntimeOptions, ValidateOptions, Validation,
-    available, open, validate,
+    DataFolder, Dataset, EngineError, ModelSource, PreprocessOptions, RuntimeKind, RuntimeOptions, Sample,
+    ValidateOptions, Validation, available, open, validate,
 };
 use onnx_dcomp_ir::{Evidence, Model};
 use onnx_dcomp_passes::Pipeline;
@@ -81,13 +84,42 @@ impl Setting {
         Ok(Self { folded, runtime, original: Recorded::new(original), preprocess, resolved, data, training })
     }
 
+    /// Measures on sample `place` alone, and calibrates with the others; where both sides are the same samples.
+    #[allow(dead_code, reason = "not every benchmark leaves samples out")]
+    pub(crate) fn leaving_out(self, place: usize) -> Self {
+        let others = (0..self.training.len()).filter(|&other| other != place).collect();
+        let data = Box::new(Part { all: self.data, places: vec![place] });
+        let training = Box::new(Part { all: self.training, places: others });
+        Self { data, training, ..self }
+    }
+
     /// What `samples` inputs tell of `model`, which is the folded model or made from it.
     pub(crate) fn evidence(&self, model: &Model, source: Source, samples: usize) -> Result<Evidence, Failure> {
         let options = EvidenceOptions { preprocess: self.preprocess.clone(), samples, ..EvidenceOptions::default() };
         Ok(match source {
-            Source::Samples => calibrate(model, self.training.as_ref(), &options, &mut |_, _| {})?,
+            Source::Samples => match std::env::var_os("DCOMP_EVIDENCE") {
+                Some(folder) => self.kept(Path::new(&folder), model, &options)?,
+                None => calibrate(model, self.training.as_ref(), &options, &mut |_, _| {})?,
+            },
             Source::Synthetic => gather(model, &options, &mut |_, _| {})?,
         })
+    }
+
+    /// The evidence of `model` from a file in `folder`, which is made where it is not there.
+    fn kept(&self, folder: &Path, model: &Model, options: &EvidenceOptions) -> Result<Evidence, Failure> {
+        let key = EvidenceKey::of_samples(model, self.training.as_ref(), options)?;
+        let mut hasher = DefaultHasher::new();
+        format!("{key:?}").hash(&mut hasher);
+        let file = folder.join(format!("{:016x}.evidence", hasher.finish()));
+        if let Ok(bytes) = std::fs::read(&file)
+            && let Some(found) = EvidenceFile::parse(&bytes)?.find(&key)
+        {
+            return Ok(found.as_ref().clone());
+        }
+        let gathered = calibrate(model, self.training.as_ref(), options, &mut |_, _| {})?;
+        std::fs::create_dir_all(folder)?;
+        EvidenceFile { entries: vec![(key, Arc::new(gathered.clone()))] }.save(&file)?;
+        Ok(gathered)
     }
 
     /// The original beside `model`, which is not packed.
@@ -98,5 +130,25 @@ impl Setting {
         let options = ValidateOptions::default();
         let data = self.data.as_ref();
         Ok(validate(&mut self.original, session.as_mut(), data, &self.resolved, &options, &mut |_, _| {})?)
+    }
+}
+
+/// Some samples of a data set.
+struct Part {
+    all: Box<dyn Dataset>,
+    places: Vec<usize>,
+}
+
+impl Dataset for Part {
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    fn images(&self) -> bool {
+        self.all.images()
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, EngineError> {
+        self.all.sample(self.places[index])
     }
 }

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`tensor`] | [`Tensor`], what goes into a model and comes out; [`TensorInfo`], what a model says of its inputs and outputs |
+//! | [`declared`] | what the inputs and outputs of a model are, without a runtime |
 //! | [`backend`] | [`Session`]: a model ready to run, in tract or in onnxruntime; [`open`] |
 //! | [`preprocess`] | [`Preprocess`]: how a sample becomes an input, and what the output means |
 //! | [`dataset`] | [`DataFolder`]: finds out what a folder holds, and reads its samples one by one |
@@ -38,6 +39,7 @@
 
 pub mod backend;
 pub mod dataset;
+pub mod declared;
 pub mod error;
 pub mod evidence;
 pub mod examples;

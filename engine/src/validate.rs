@@ -161,19 +161,23 @@ impl Validation {
         }
     }
 
-    /// Standard error of [`Validation::loss`], in percentage points, from the samples of which the sides differ; NaN
-    /// where samples do not count one by one.
+    /// Standard error of [`Validation::loss`], in percentage points: from the samples of which the sides differ, or from
+    /// how much the loss moves when frames are left out. NaN where neither tells: for the relative error, and for fewer
+    /// than [`FEWEST_FRAMES`](crate::metrics::segmentation::FEWEST_FRAMES) frames.
     pub fn standard_error(&self, metric: DropMetric) -> f64 {
-        let Some(report) = &self.classification else { return f64::NAN };
-        match metric {
-            DropMetric::Top1 => report.changed.standard_error(report.labelled),
-            DropMetric::Top5 => report.changed_top5.standard_error(report.labelled),
-            DropMetric::Agreement => {
+        let (classes, pixels) = (self.classification.as_ref(), self.segmentation.as_ref());
+        let error = match metric {
+            DropMetric::Top1 => classes.map(|report| report.changed.standard_error(report.labelled)),
+            DropMetric::Top5 => classes.map(|report| report.changed_top5.standard_error(report.labelled)),
+            DropMetric::Agreement => classes.map(|report| {
                 let share = report.agreement_percent / 100.0;
                 100.0 * (share * (1.0 - share) / report.samples.max(1) as f64).sqrt()
-            }
-            _ => f64::NAN,
-        }
+            }),
+            DropMetric::MeanIou => pixels.and_then(|report| report.mean_iou_drop_error),
+            DropMetric::PixelAgreement => pixels.and_then(|report| report.pixel_agreement_error),
+            DropMetric::RelativeError => None,
+        };
+        error.unwrap_or(f64::NAN)
     }
 
     /// The points of [`Validation::drop`].

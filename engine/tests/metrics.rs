@@ -4,7 +4,7 @@ use onnx_dcomp_engine::dataset::PixelLabels;
 use onnx_dcomp_engine::metrics::argmax;
 use onnx_dcomp_engine::metrics::classification::Classification;
 use onnx_dcomp_engine::metrics::fidelity::Fidelity;
-use onnx_dcomp_engine::metrics::segmentation::{ClassMap, Segmentation};
+use onnx_dcomp_engine::metrics::segmentation::{ClassMap, Segmentation, SegmentationReport};
 
 #[test]
 fn fidelity_of_known_errors() {
@@ -92,6 +92,60 @@ fn segmentation_skips_ignored_pixels_and_averages_the_classes_that_occur() {
     let accuracy = report.pixel_accuracy_percent.unwrap();
     assert!((accuracy.original - 80.0).abs() < 1e-9 && (accuracy.compressed - 40.0).abs() < 1e-9);
     assert!((report.pixel_agreement_percent - 100.0 * 4.0 / 6.0).abs() < 1e-9);
+}
+
+/// Frames of 50 pixels and three classes: labels, and what either side says.
+fn frames(count: u16) -> Vec<(PixelLabels, ClassMap, ClassMap)> {
+    let value = |frame: u16, pixel: u16, side: u16| ((frame * 31 + pixel * 17 + side * 7) % 11 * (pixel + 3) / 5) % 3;
+    let of = |frame: u16, side: u16| (0..50).map(move |pixel| value(frame, pixel, side));
+    let frame = |frame: u16| {
+        let classes = of(frame, 0).map(|class| class as u8).collect();
+        let side = |side: u16| map(10, &of(frame, side).collect::<Vec<_>>());
+        (PixelLabels { height: 5, width: 10, classes }, side(1), side(2 + frame % 3))
+    };
+    (0..count).map(frame).collect()
+}
+
+fn segmented(frames: &[(PixelLabels, ClassMap, ClassMap)]) -> SegmentationReport {
+    let mut tally = Segmentation::new(3, None);
+    frames.iter().for_each(|(labels, a, b)| tally.add([a, b], Some(labels)).unwrap());
+    tally.report()
+}
+
+#[test]
+fn the_error_of_a_fall_in_miou_is_that_of_leaving_frames_out() {
+    let all = frames(12);
+    let without = |place: usize| {
+        let rest = all.iter().enumerate().filter(|(at, _)| *at != place).map(|(_, frame)| frame.clone());
+        segmented(&rest.collect::<Vec<_>>()).mean_iou_percent.unwrap().drop()
+    };
+    let drops: Vec<f64> = (0..12).map(without).collect();
+    let mean = drops.iter().sum::<f64>() / 12.0;
+    let expected = (drops.iter().map(|drop| (drop - mean).powi(2)).sum::<f64>() * 11.0 / 12.0).sqrt();
+    let found = segmented(&all).mean_iou_drop_error.unwrap();
+    assert!(expected > 0.1 && (found - expected).abs() < 1e-9, "{found} and {expected}");
+}
+
+#[test]
+fn the_error_of_an_agreement_on_frames_of_one_size_is_that_of_their_mean() {
+    let all = frames(15);
+    let shares: Vec<f64> = all
+        .iter()
+        .map(|(_, a, b)| 2.0 * a.classes.iter().zip(&b.classes).filter(|(a, b)| a == b).count() as f64)
+        .collect();
+    let mean = shares.iter().sum::<f64>() / 15.0;
+    let variance = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / 14.0;
+    let found = segmented(&all).pixel_agreement_error.unwrap();
+    assert!(variance > 0.1 && (found - (variance / 15.0).sqrt()).abs() < 1e-9, "{found} and {variance}");
+}
+
+#[test]
+fn few_frames_say_nothing_of_how_much_they_differ_and_equal_ones_do_not() {
+    let report = segmented(&frames(9));
+    assert_eq!((report.mean_iou_drop_error, report.pixel_agreement_error), (None, None));
+    let equal = vec![frames(1)[0].clone(); 20];
+    let report = segmented(&equal);
+    assert!(report.mean_iou_drop_error.unwrap() < 1e-9 && report.pixel_agreement_error.unwrap() < 1e-9);
 }
 
 #[test]

@@ -15,7 +15,7 @@
 //! | [`constant`] | [`Constant`]: any constant of a graph by name, weight or not |
 //! | [`graph`] | [`GraphIndex`]: who defines and who reads a name; subgraphs; initializers and their inputs |
 //! | `read` | from file to model: tensor storage, external data, sparse tensors |
-//! | `mapped` | files as shared buffers, without a copy |
+//! | [`mapped`] | files as shared buffers, without a copy |
 //! | `verify` | [`Model::verify`]: whether a model is sound |
 //! | `encode` | the message around the data of its tensors |
 //! | [`mod@write`] | [`Model::save`]: plain ONNX, streamed, with external data where it must be |
@@ -42,7 +42,7 @@ mod encode;
 pub mod error;
 pub mod evidence;
 pub mod graph;
-mod mapped;
+pub mod mapped;
 pub mod marker;
 pub mod model;
 mod read;

@@ -15,7 +15,7 @@ use memmap2::Mmap;
 ///
 /// # Errors
 /// Where the file cannot be opened or mapped, or is not a regular file.
-pub(crate) fn map(path: &Path) -> io::Result<Bytes> {
+pub fn map(path: &Path) -> io::Result<Bytes> {
     // Asked before opening: opening a named pipe would wait for a writer.
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {

@@ -31,7 +31,6 @@ pub(crate) struct Judge {
     original: [Recorded; 2],
     halves: [Half; 2],
     preprocess: Preprocess,
-    training: Option<Box<dyn Dataset>>,
     metric: DropMetric,
 }
 
@@ -66,13 +65,10 @@ impl Judge {
             let preprocess = preprocess.resolve(first.inputs(), first.outputs())?;
             let folder = DataFolder::open(&samples.path, &preprocess)?;
             let test = folder.dataset(samples.split.as_deref(), samples.limit)?;
-            let used = samples.split.as_deref().or(folder.default_split());
-            let training = folder.training_split().filter(|split| Some(*split) != used);
-            let training = training.map(|split| folder.dataset(Some(split), None)).transpose()?;
             let name = samples.path.display().to_string();
             let metric = check(&name, test.as_ref(), &preprocess, first.as_ref(), goal)?;
             let original = [Recorded::new(first), Recorded::new(session()?)];
-            return Ok(Self { runtime: kind, original, halves: halves(test, seed), preprocess, training, metric });
+            return Ok(Self { runtime: kind, original, halves: halves(test, seed), preprocess, metric });
         }
         Err(Error::NoRuntime { reasons })
     }
@@ -80,16 +76,6 @@ impl Judge {
     /// What a loss is counted in.
     pub(crate) fn metric(&self) -> DropMetric {
         self.metric
-    }
-
-    /// The samples that may be learnt from: the training side, or where there is none those that the search looks at.
-    pub(crate) fn training(&self) -> &dyn Dataset {
-        self.training.as_deref().unwrap_or(&self.halves[0])
-    }
-
-    /// Whether the samples that are learnt from are others than those that candidates are measured on.
-    pub(crate) fn has_training_side(&self) -> bool {
-        self.training.is_some()
     }
 
     /// How many samples a side has.
@@ -127,11 +113,7 @@ fn check(
 ) -> Result<DropMetric, Error> {
     let wrong = |reason: String| Err(Error::Usage(format!("{name}: {reason}")));
     let first = data.sample(0)?;
-    for (info, input) in session.inputs().iter().zip(&first.inputs) {
-        if !info.accepts(input.shape(), input.element()) {
-            return Err(info.mismatch(&first.name, input.shape(), input.element()).into());
-        }
-    }
+    first.check(session.inputs())?;
     let is_labelled = matches!(first.label, Label::Class(_) | Label::Pixels(_));
     let fitting: &[DropMetric] = match preprocess.task {
         Task::Classification => &[DropMetric::Top1, DropMetric::Top5, DropMetric::Agreement, DropMetric::RelativeError],

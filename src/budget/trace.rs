@@ -39,8 +39,8 @@ pub struct Candidate {
     pub bytes: u64,
     /// What was lost, in percentage points.
     pub drop_points: f64,
-    /// Standard error of [`Candidate::drop_points`], in percentage points; NaN (`null` in JSON) for mIoU and the like,
-    /// which are no means over samples.
+    /// Standard error of [`Candidate::drop_points`], in percentage points; NaN (`null` in JSON) for the relative error,
+    /// and for mIoU and pixel agreement on fewer than ten frames.
     pub standard_error: f64,
     /// How often original and compressed give the same class, in percent; `None` where outputs are no classes.
     pub agreement_percent: Option<f64>,

@@ -39,6 +39,10 @@ pub(super) struct Compress {
     /// Write a report: a page to read (.html), or JSON for machines (.json).
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Keep what is found out about the weights in FILE; where model, samples and options are those that it was found
+    /// out with, it is read from there instead. The output is the same.
+    #[arg(long, value_name = "FILE")]
+    evidence: Option<PathBuf>,
     /// Write a Makefile rule that names the files which the output depends on.
     #[arg(long, value_name = "FILE", requires = "output")]
     depfile: Option<PathBuf>,
@@ -152,6 +156,9 @@ fn compiler(arguments: Compress) -> Result<Compiler, Error> {
     }
     if let Some(depfile) = arguments.depfile {
         compiler = compiler.depfile(depfile);
+    }
+    if let Some(evidence) = arguments.evidence {
+        compiler = compiler.evidence(evidence);
     }
     if let Some(report) = arguments.report {
         compiler = compiler.report(report);

@@ -5,6 +5,7 @@ use onnx_dcomp_ir::Model;
 use onnx_dcomp_passes::PipelineText;
 
 use super::{Compiler, search::Ran};
+use crate::evidence::Gathering;
 use crate::fidelity::{self, Fidelity};
 use crate::plan::Resolved;
 use crate::{Error, Quality, Watch};
@@ -28,13 +29,14 @@ impl Compiler {
         quality: Quality,
         model: &mut Model,
         preprocess: &PreprocessOptions,
+        gathering: &mut Gathering,
         watch: &dyn Watch,
     ) -> Result<Ran, Error> {
         let rules = plan.rules(model)?;
         let original = model.clone();
         let start = plan.search_start();
-        let (head, _) = self.run_range(plan, 0..start, &rules, model, preprocess, watch)?;
-        let known = self.evidence(model, preprocess, watch)?;
+        let (head, _) = self.run_range(plan, 0..start, &rules, model, gathering, watch)?;
+        let known = gathering.gather(model, watch)?;
         let mut aim = quality.decibels();
         let mut raises = 0;
         loop {
@@ -51,7 +53,7 @@ impl Compiler {
                 *model = candidate;
                 return Ok(Ran {
                     passes: head.into_iter().chain(passes).collect(),
-                    evidence: Some(known.source),
+                    evidence: Some(known.source.clone()),
                     pipeline: text.to_string(),
                     search: None,
                     failure: None,

@@ -1,18 +1,17 @@
 //! Running the passes of a plan, with evidence where they ask for it.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
-use onnx_dcomp_engine::PreprocessOptions;
 use onnx_dcomp_ir::{Evidence, Model};
 use onnx_dcomp_passes::{PipelineText, Rules};
 
 use super::Compiler;
 use super::search::Ran;
-use crate::budget::Goal;
-use crate::budget::judge::Judge;
+use crate::evidence::Gathering;
 use crate::plan::Resolved;
-use crate::{Error, PassRecord, Watch, evidence};
+use crate::{Error, PassRecord, Watch};
 
 impl Compiler {
     /// Runs the passes; evidence is gathered before the first that asks for it, and again where layers have changed.
@@ -20,12 +19,12 @@ impl Compiler {
         &self,
         plan: &Resolved,
         model: &mut Model,
-        preprocess: &PreprocessOptions,
+        gathering: &mut Gathering,
         watch: &dyn Watch,
     ) -> Result<Ran, Error> {
         let rules = plan.rules(model)?;
-        let (passes, known) = self.run_range(plan, 0..plan.text.steps.len(), &rules, model, preprocess, watch)?;
-        let evidence = known.map(|known| known.source);
+        let (passes, known) = self.run_range(plan, 0..plan.text.steps.len(), &rules, model, gathering, watch)?;
+        let evidence = known.map(|known| known.source.clone());
         Ok(Ran { passes, evidence, pipeline: plan.text.to_string(), search: None, failure: None })
     }
 
@@ -36,9 +35,9 @@ impl Compiler {
         range: Range<usize>,
         rules: &Rules,
         model: &mut Model,
-        preprocess: &PreprocessOptions,
+        gathering: &mut Gathering,
         watch: &dyn Watch,
-    ) -> Result<(Vec<PassRecord>, Option<Evidence>), Error> {
+    ) -> Result<(Vec<PassRecord>, Option<Arc<Evidence>>), Error> {
         let gatherings: Vec<usize> = plan.gatherings().into_iter().filter(|place| range.contains(place)).collect();
         let (mut passes, mut known) = (Vec::new(), None);
         let starts = std::iter::once(range.start).chain(gatherings.iter().copied());
@@ -46,7 +45,7 @@ impl Compiler {
         for part in starts.zip(ends).map(|(start, end)| start..end).filter(|part| !part.is_empty()) {
             if gatherings.contains(&part.start) {
                 let started = Instant::now();
-                let gathered = self.evidence(model, preprocess, watch)?;
+                let gathered = gathering.gather(model, watch)?;
                 tracing::debug!(
                     seconds = started.elapsed().as_secs_f64(),
                     source = gathered.source,
@@ -60,30 +59,12 @@ impl Compiler {
                 &text,
                 rules,
                 model,
-                known.as_ref().unwrap_or(&nothing),
+                known.as_deref().unwrap_or(&nothing),
                 part.start,
                 watch,
             )?);
         }
         Ok((passes, known))
-    }
-
-    /// What is known of the weights: from samples where they are to serve, else from synthetic inputs.
-    pub(super) fn evidence(
-        &self,
-        model: &Model,
-        preprocess: &PreprocessOptions,
-        watch: &dyn Watch,
-    ) -> Result<Evidence, Error> {
-        let seed = self.seed_or_default();
-        match self.check.as_ref().filter(|check| check.calibrates) {
-            Some(check) => {
-                let goal = Goal::max_drop(0.0);
-                let judge = Judge::open(&self.input, &check.samples, preprocess, &check.runtimes, &goal, seed)?;
-                Ok(evidence::calibrate(model, &judge, preprocess, seed, watch)?)
-            }
-            None => Ok(evidence::gather(model, preprocess, seed, watch)?),
-        }
     }
 
     /// Runs the steps of `text`, of which the first is step `first` of the plan.

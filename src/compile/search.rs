@@ -8,8 +8,9 @@ use super::{Check, Compiler, describe};
 use crate::budget::judge::Judge;
 use crate::budget::search::{Made, search};
 use crate::budget::{Goal, Search};
+use crate::evidence::Gathering;
 use crate::plan::Resolved;
-use crate::{Error, PassRecord, Watch, evidence};
+use crate::{Error, PassRecord, Watch};
 
 /// What the passes and the search did.
 pub(super) struct Ran {
@@ -36,6 +37,7 @@ impl Compiler {
         model: &mut Model,
         (check, goal): (&Check, &Goal),
         preprocess: &PreprocessOptions,
+        gathering: &mut Gathering,
         watch: &dyn Watch,
     ) -> Result<Ran, Error> {
         let seed = self.seed_or_default();
@@ -43,8 +45,8 @@ impl Compiler {
         let mut judge = Judge::open(&self.input, &check.samples, preprocess, &check.runtimes, goal, seed)?;
         let rules = plan.rules(model)?;
         let start = plan.search_start();
-        let (mut records, _) = self.run_range(plan, 0..start, &rules, model, preprocess, watch)?;
-        let known = evidence::calibrate(model, &judge, preprocess, seed, watch)?;
+        let (mut records, _) = self.run_range(plan, 0..start, &rules, model, gathering, watch)?;
+        let known = gathering.gather(model, watch)?;
         let text = |quality| plan.tail(start, quality);
         let mut make = |quality: Option<f64>| {
             let mut candidate = model.clone();
@@ -61,7 +63,7 @@ impl Compiler {
         records.extend(found.made.passes);
         Ok(Ran {
             passes: records,
-            evidence: Some(known.source),
+            evidence: Some(known.source.clone()),
             pipeline: pipeline.to_string(),
             search: Some(found.search),
             failure: found.failure.map(|reason| Error::Unmet { reason }),

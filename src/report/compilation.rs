@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use onnx_dcomp_engine::metrics::segmentation::FEWEST_FRAMES;
+use onnx_dcomp_engine::validate::DropMetric;
+
 use super::style::{Style, Weight, grouped, shape, share, shortened};
 use super::validation::comparison_table;
 use super::{Compilation, Outcome, WeightRow};
@@ -117,6 +120,7 @@ impl Compilation {
         if let Some(evidence) = &self.evidence {
             lines.push(format!("estimated  sensitivity from {evidence}"));
         }
+        lines.extend(self.evidence_file.iter().map(|record| format!("evidence   {record}")));
         lines.extend(self.search.iter().flat_map(search_lines));
         match &self.fidelity {
             Some(Fidelity::Exact) => lines.push("fidelity   exact: every weight is bit for bit what it was".to_owned()),
@@ -159,9 +163,12 @@ fn search_lines(search: &Search) -> Vec<String> {
     let mut lines = vec![format!("searched   {asked}: {tried} tried on {samples} samples")];
     if let Some(confirmed) = &search.confirmation {
         let [low, high] = confirmed.interval_95;
-        let interval = match low.is_finite() && high.is_finite() {
-            true => format!(" (95 %: {low:+.2} to {high:+.2})"),
-            false => String::new(),
+        let interval = match search.metric {
+            _ if low.is_finite() && high.is_finite() => format!(" (95 %: {low:+.2} to {high:+.2})"),
+            DropMetric::MeanIou | DropMetric::PixelAgreement => {
+                format!(" (fewer than {FEWEST_FRAMES} frames: how uncertain that is cannot be said)")
+            }
+            _ => String::new(),
         };
         let tries = match confirmed.tries {
             1 => String::new(),

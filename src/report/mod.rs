@@ -37,6 +37,7 @@ pub(crate) use weight::WeightsBefore;
 
 use crate::PassRecord;
 use crate::budget::Search;
+use crate::evidence::EvidenceRecord;
 use crate::fidelity::Fidelity;
 use crate::validation::ValidationReport;
 
@@ -67,6 +68,9 @@ pub struct Compilation {
     pub removed: Vec<RemovedWeight>,
     /// What the sensitivity of the output was estimated from; `None` where no pass asked for it.
     pub evidence: Option<String>,
+    /// What became of the file that keeps evidence, where one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence_file: Option<EvidenceRecord>,
     /// How far the outputs are from those of the input.
     pub fidelity: Option<Fidelity>,
     /// What a budget search tried, where there was one.
@@ -122,6 +126,7 @@ impl Compilation {
             weights,
             removed,
             evidence: None,
+            evidence_file: None,
             fidelity: None,
             search: None,
             validation: None,

@@ -31,7 +31,7 @@ pub use detect::Layout;
 
 use crate::error::EngineError;
 use crate::preprocess::Preprocess;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, TensorInfo};
 
 /// One sample, ready for the model.
 #[derive(Debug, Clone)]
@@ -44,6 +44,19 @@ pub struct Sample {
     pub label: Label,
     /// Whether the first axis is a batch axis, so that samples may run together.
     pub batches: bool,
+}
+
+impl Sample {
+    /// Holds the sample against the inputs of a model.
+    ///
+    /// # Errors
+    /// [`EngineError::SampleShape`] for the first input that does not fit.
+    pub fn check(&self, inputs: &[TensorInfo]) -> Result<(), EngineError> {
+        match inputs.iter().zip(&self.inputs).find(|(info, input)| !info.accepts(input.shape(), input.element())) {
+            Some((info, input)) => Err(info.mismatch(&self.name, input.shape(), input.element())),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a sample is known to be.

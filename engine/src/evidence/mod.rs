@@ -11,7 +11,11 @@
 //! | [`layer`] | which layers there are, and the patches that their kernels meet |
 //! | [`moments`] | second moments, summed patch by patch in bounded memory |
 //! | [`sensitivity`] | how far the output moves with each kernel |
+//! | [`key`] | what evidence was gathered from, in digests |
+//! | [`mod@file`] | evidence in a file, to be used again |
 
+pub mod file;
+pub mod key;
 pub mod layer;
 pub mod moments;
 pub mod samples;
@@ -26,6 +30,8 @@ use crate::dataset::Dataset;
 use crate::error::EngineError;
 use crate::preprocess::PreprocessOptions;
 use crate::tensor::Tensor;
+pub use file::{EvidenceFile, EvidenceFileError};
+pub use key::EvidenceKey;
 use layer::Layer;
 use moments::{Accumulator, PatchCount};
 

@@ -17,6 +17,11 @@ use crate::tensor::Tensor;
 /// proportion, large enough that rounding does not matter.
 const RELATIVE_PERTURBATION: f64 = 0.03;
 
+/// Bytes that perturbed copies may take together, and how many times its weights one takes: as a message, as tensors,
+/// and as a runtime lays them out for its kernels.
+const COPIES_BYTES: u64 = 6 << 30;
+const BYTES_PER_WEIGHT_BYTE: u64 = 5;
+
 /// For each layer, the relative squared error of the output for one unit of squared error in its kernel; `None` where
 /// the output did not move in finite numbers.
 ///
@@ -33,10 +38,13 @@ pub fn measure(
     let reference = outputs(model, runtime, batches)?;
     let energy = sums(&reference, centred_energy);
     let progress = Mutex::new((0usize, progress));
-    let measured: Vec<Result<Option<f64>, EngineError>> = layers
-        .par_iter()
-        .enumerate()
-        .map(|(number, layer)| {
+    let weight_bytes: u64 = model.weights().map(|(_, weight)| weight.dense_bytes()).sum();
+    let copies = (COPIES_BYTES / BYTES_PER_WEIGHT_BYTE.saturating_mul(weight_bytes).max(1)).max(1);
+    let at_once = usize::try_from(copies).unwrap_or(usize::MAX).min(layers.len().max(1));
+    let numbered: Vec<(usize, &Layer)> = layers.iter().enumerate().collect();
+    let mut measured = Vec::new();
+    for some in numbered.chunks(at_once) {
+        let of_some = some.par_iter().map(|&(number, layer)| {
             let (perturbed, added) = perturb(model, layer, seed.wrapping_add(1 + number as u64));
             let moved = outputs(&perturbed, runtime, batches)?;
             let mut distance = vec![0f64; energy.len()];
@@ -54,9 +62,10 @@ pub fn measure(
             }
             let sensitivity = relative / added;
             Ok((sensitivity.is_finite() && sensitivity > 0.0).then_some(sensitivity))
-        })
-        .collect();
-    measured.into_iter().collect()
+        });
+        measured.extend(of_some.collect::<Result<Vec<Option<f64>>, EngineError>>()?);
+    }
+    Ok(measured)
 }
 
 /// The model with noise on one kernel, and the noise's energy.

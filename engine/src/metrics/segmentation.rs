@@ -1,4 +1,7 @@
 //! One class for each pixel.
+//!
+//! mIoU is no mean over samples, so that its uncertainty comes from a jackknife: from how much it moves when single
+//! frames are left out. Source: Efron and Stein, "The jackknife estimate of variance", 1981.
 
 use serde::Serialize;
 
@@ -60,17 +63,27 @@ pub struct Segmentation {
     agreeing: u64,
     /// Of each sample, pixels of which both sides say the same class, in percent.
     agreements: Vec<f64>,
-    sides: [Counts; 2],
-    present: Vec<u64>,
+    /// Of each sample, the pixels of which both sides say the same class, and all.
+    frame_pixels: Vec<(u64, u64)>,
+    /// Over all labelled samples.
+    sum: Counts,
+    /// Of each labelled sample.
+    frames: Vec<Counts>,
 }
 
+/// Counted pixels of each class.
 #[derive(Debug, Clone)]
 struct Counts {
-    /// Pixels that are predicted and labelled as the class.
-    hits: Vec<u64>,
-    /// Counted pixels that are predicted as the class.
-    predicted: Vec<u64>,
+    /// By the labels.
+    present: Vec<u64>,
+    /// Of each side: those that are predicted as the class.
+    predicted: [Vec<u64>; 2],
+    /// Of each side: those that are predicted and labelled as the class.
+    hits: [Vec<u64>; 2],
 }
+
+/// Fewer frames say too little of how much they differ: with ten, a standard error is itself off by a quarter.
+pub const FEWEST_FRAMES: usize = 10;
 
 /// What came out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -84,6 +97,12 @@ pub struct SegmentationReport {
     /// Mean over the classes that occur among the labels of intersection over union, in percent; the counts are summed
     /// over all samples first. None where nothing is labelled.
     pub mean_iou_percent: Option<Both>,
+    /// Standard error of what [`SegmentationReport::mean_iou_percent`] falls by, in percentage points; none for fewer
+    /// than [`FEWEST_FRAMES`] labelled samples.
+    pub mean_iou_drop_error: Option<f64>,
+    /// Standard error of [`SegmentationReport::pixel_agreement_percent`], in percentage points; none for fewer than
+    /// [`FEWEST_FRAMES`] samples.
+    pub pixel_agreement_error: Option<f64>,
     /// Labelled pixels whose class is found, in percent; none where nothing is labelled.
     pub pixel_accuracy_percent: Option<Both>,
     /// Each class that occurs among the labels.
@@ -115,7 +134,6 @@ pub struct ClassIou {
 impl Segmentation {
     /// Nothing measured yet; labels from `classes` on are an error of the data, `ignore` is not counted.
     pub fn new(classes: usize, ignore: Option<usize>) -> Self {
-        let counts = Counts { hits: vec![0; classes], predicted: vec![0; classes] };
         Self {
             classes,
             ignore,
@@ -124,8 +142,9 @@ impl Segmentation {
             pixels: 0,
             agreeing: 0,
             agreements: Vec::new(),
-            sides: [counts.clone(), counts],
-            present: vec![0; classes],
+            frame_pixels: Vec::new(),
+            sum: Counts::new(classes),
+            frames: Vec::new(),
         }
     }
 
@@ -141,56 +160,64 @@ impl Segmentation {
         let agreeing = original.classes.iter().zip(&compressed.classes).filter(|(a, b)| a == b).count();
         self.agreeing += agreeing as u64;
         self.agreements.push(percent(agreeing as u64, original.classes.len() as u64));
+        self.frame_pixels.push((agreeing as u64, original.classes.len() as u64));
         let Some(labels) = labels else { return Ok(()) };
         self.labelled += 1;
+        let mut frame = Counts::new(self.classes);
         let counted = |label: u8| self.ignore != Some(usize::from(label));
         for &label in labels.classes.iter().filter(|&&label| counted(label)) {
-            *self.present.get_mut(usize::from(label)).ok_or(usize::from(label))? += 1;
+            *frame.present.get_mut(usize::from(label)).ok_or(usize::from(label))? += 1;
         }
-        for (counts, map) in self.sides.iter_mut().zip(maps) {
+        for (side, map) in maps.into_iter().enumerate() {
             let pairs = map.sampled(labels.height, labels.width).zip(&labels.classes);
             for (predicted, &label) in pairs.filter(|&(_, &label)| self.ignore != Some(usize::from(label))) {
                 let predicted = usize::from(predicted);
                 // A model may have outputs that are no class of the labels, such as "other": a miss, and nothing else.
-                if let Some(count) = counts.predicted.get_mut(predicted) {
+                if let Some(count) = frame.predicted[side].get_mut(predicted) {
                     *count += 1;
-                    counts.hits[predicted] += u64::from(predicted == usize::from(label));
+                    frame.hits[side][predicted] += u64::from(predicted == usize::from(label));
                 }
             }
         }
+        self.sum.add(&frame);
+        self.frames.push(frame);
         Ok(())
     }
 
     /// The numbers so far.
     pub fn report(&self) -> SegmentationReport {
-        let iou = |side: usize, class: usize| {
-            let counts = &self.sides[side];
-            percent(counts.hits[class], counts.predicted[class] + self.present[class] - counts.hits[class])
-        };
-        let occurring = (0..self.classes).filter(|&class| self.present[class] > 0);
-        let classes: Vec<ClassIou> = occurring
-            .map(|class| ClassIou {
-                class,
-                pixels: self.present[class],
-                iou_percent: Both { original: iou(0, class), compressed: iou(1, class) },
-            })
-            .collect();
-        let mean = |side: fn(&Both) -> f64| {
-            classes.iter().map(|class| side(&class.iou_percent)).sum::<f64>() / classes.len() as f64
-        };
-        let counted: u64 = self.present.iter().sum();
-        let accuracy = |side: usize| percent(self.sides[side].hits.iter().sum(), counted);
+        let classes = self.sum.classes();
+        let counted: u64 = self.sum.present.iter().sum();
+        let accuracy = |side: usize| percent(self.sum.hits[side].iter().sum(), counted);
         let any = counted > 0;
         SegmentationReport {
             samples: self.samples,
             labelled: self.labelled,
             pixel_agreement_percent: percent(self.agreeing, self.pixels),
-            mean_iou_percent: any
-                .then(|| Both { original: mean(|both| both.original), compressed: mean(|both| both.compressed) }),
+            mean_iou_percent: any.then(|| mean_iou(&classes)),
+            mean_iou_drop_error: self.mean_iou_drop_error(),
+            pixel_agreement_error: self.pixel_agreement_error(),
             pixel_accuracy_percent: any.then(|| Both { original: accuracy(0), compressed: accuracy(1) }),
             classes,
             typical: self.typical(),
         }
+    }
+
+    /// How much the fall of mIoU moves when frames are left out one by one, as a standard error in percentage points.
+    fn mean_iou_drop_error(&self) -> Option<f64> {
+        let without = self.frames.iter().map(|frame| {
+            let classes = self.sum.without(frame).classes();
+            if classes.is_empty() { 0.0 } else { mean_iou(&classes).drop() }
+        });
+        jackknife(without.collect())
+    }
+
+    /// The same of the share of pixels on which the sides agree.
+    fn pixel_agreement_error(&self) -> Option<f64> {
+        let without = self.frame_pixels.iter().map(|&(agreeing, pixels)| {
+            percent(self.agreeing.saturating_sub(agreeing), self.pixels.saturating_sub(pixels))
+        });
+        jackknife(without.collect())
     }
 
     fn typical(&self) -> Vec<SampleAgreement> {
@@ -202,4 +229,64 @@ impl Segmentation {
         places.dedup();
         places.into_iter().filter_map(|place| samples.get(place).copied()).collect()
     }
+}
+
+impl Counts {
+    fn new(classes: usize) -> Self {
+        let none = || vec![0; classes];
+        Self { present: none(), predicted: [none(), none()], hits: [none(), none()] }
+    }
+
+    fn add(&mut self, frame: &Self) {
+        self.combine(frame, |sum, count| sum + count);
+    }
+
+    /// The counts of all frames but `frame`, which is one of them.
+    fn without(&self, frame: &Self) -> Self {
+        let mut rest = self.clone();
+        rest.combine(frame, u64::saturating_sub);
+        rest
+    }
+
+    fn combine(&mut self, other: &Self, with: impl Fn(u64, u64) -> u64) {
+        let own = [&mut self.present].into_iter().chain(&mut self.predicted).chain(&mut self.hits);
+        let others = [&other.present].into_iter().chain(&other.predicted).chain(&other.hits);
+        for (own, other) in own.zip(others) {
+            own.iter_mut().zip(other).for_each(|(own, &other)| *own = with(*own, other));
+        }
+    }
+
+    /// Each class that occurs among the labels.
+    fn classes(&self) -> Vec<ClassIou> {
+        let iou = |side: usize, class: usize| {
+            let hits = self.hits[side][class];
+            percent(hits, self.predicted[side][class] + self.present[class] - hits)
+        };
+        let occurring = self.present.iter().enumerate().filter(|&(_, &pixels)| pixels > 0);
+        let found = |(class, &pixels): (usize, &u64)| ClassIou {
+            class,
+            pixels,
+            iou_percent: Both { original: iou(0, class), compressed: iou(1, class) },
+        };
+        occurring.map(found).collect()
+    }
+}
+
+/// The mean over `classes`, which are some.
+fn mean_iou(classes: &[ClassIou]) -> Both {
+    let mean = |side: fn(&Both) -> f64| {
+        classes.iter().map(|class| side(&class.iou_percent)).sum::<f64>() / classes.len() as f64
+    };
+    Both { original: mean(|both| both.original), compressed: mean(|both| both.compressed) }
+}
+
+/// The standard error of a number, from what it is without each of the frames; none for too few of them.
+fn jackknife(without: Vec<f64>) -> Option<f64> {
+    if without.len() < FEWEST_FRAMES {
+        return None;
+    }
+    let frames = without.len() as f64;
+    let mean = without.iter().sum::<f64>() / frames;
+    let squares: f64 = without.iter().map(|value| (value - mean).powi(2)).sum();
+    Some((squares * (frames - 1.0) / frames).sqrt())
 }

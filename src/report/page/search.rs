@@ -267,7 +267,10 @@ fn verdict(search: &Search) -> Markup {
                 strong { (grouped(chosen.bytes)) " bytes" } " were chosen. On "
                 strong { (grouped(confirmed.samples as u64)) " samples that the search had not seen" } ", "
                 (search.metric.name()) " changes by " strong { (points_text(-confirmed.drop_points, 2)) " points" }
-                " (95 %: " (points_text(-confirmed.interval_95[1], 2)) " to " (points_text(-confirmed.interval_95[0], 2)) ")."
+                @if confirmed.interval_95.iter().all(|points| points.is_finite()) {
+                    " (95 %: " (points_text(-confirmed.interval_95[1], 2)) " to " (points_text(-confirmed.interval_95[0], 2)) ")"
+                }
+                "."
                 @if confirmed.tries > 1 {
                     " " (confirmed.tries) " candidates were held against these samples, so they are not quite unseen."
                 }

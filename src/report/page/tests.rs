@@ -49,6 +49,7 @@ fn compilation() -> Compilation {
         ],
         removed: vec![RemovedWeight { name: "bn.scale".to_owned(), bytes: 64 }],
         evidence: None,
+        evidence_file: None,
         fidelity: None,
         search: None,
         validation: None,
