@@ -11,11 +11,13 @@ use onnx_dcomp_forms::DType;
 use onnx_dcomp_ir::graph::{self, COMPRESSED_DOMAIN, is_constant};
 use onnx_dcomp_ir::{Constant, ConstantData, Model};
 use onnx_dcomp_passes::pack::DECODE;
+use onnx_dcomp_passes::portable::{Computed, fold_back};
 use onnx_dcomp_proto::attribute_proto::AttributeType;
 use onnx_dcomp_proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
+use crate::compile::METADATA_KEY;
 use crate::output::Staged;
-use crate::{Error, Watch};
+use crate::{Error, Target, Watch};
 
 /// What [`decompress`] did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -24,9 +26,9 @@ pub struct Decompressed {
     pub input: PathBuf,
     /// The plain file.
     pub output: PathBuf,
-    /// Payloads that were decoded; 0 where the input was plain already.
+    /// Payloads that were decoded; 0 where there was none.
     pub payloads: usize,
-    /// Weights that they held.
+    /// Weights that they held, or that standard operators computed; 0 where the input was plain already.
     pub weights: usize,
     /// Bytes of the input, external data included.
     pub bytes_before: u64,
@@ -42,7 +44,10 @@ pub fn decompress(input: &Path, output: &Path, watch: &dyn Watch) -> Result<Deco
     let staged = Staged::beside(output)?;
     let mut model = Model::open(input)?;
     watch.begin("decoding", None);
-    let unpacked = unpack(&mut model);
+    let unpacked = unpack(&mut model).and_then(|mut unpacked| {
+        unpacked.weights += compute(&mut model)?.len();
+        Ok(unpacked)
+    });
     watch.end();
     let unpacked = unpacked?;
     watch.begin("writing", None);
@@ -82,6 +87,40 @@ pub fn is_packed(model: &Model) -> bool {
         nodes.iter().any(|node| is_ours(node) || graph::subgraphs(node).any(|graph| any(&graph.node)))
     }
     any(&model.graph().node) || model.proto.functions.iter().any(|function| any(&function.node))
+}
+
+/// Whether `model` says that its weights are computed by standard operators.
+pub fn is_portable(model: &Model) -> bool {
+    let made_by = model.proto.metadata_props.iter().find(|entry| entry.key() == METADATA_KEY);
+    let target = made_by.and_then(|entry| entry.value().rsplit(' ').next()?.parse::<Target>().ok());
+    target.is_some_and(Target::is_portable)
+}
+
+/// Whether `model` is a file of ours that is no plain one.
+pub fn is_compressed(model: &Model) -> bool {
+    is_packed(model) || is_portable(model)
+}
+
+/// Turns a portable model into a plain one: nodes that compute weights give way to what they compute.
+///
+/// # Errors
+/// [`Error::Portable`] where they would compute more than a file of this size may hold. Drop the model then.
+pub fn compute(model: &mut Model) -> Result<Vec<Computed>, Error> {
+    if !is_portable(model) {
+        return Ok(Vec::new());
+    }
+    let most = LARGEST_WEIGHTS_BYTES.max(model.source().total_bytes().saturating_mul(LARGEST_RATIO));
+    let computed = fold_back(model, most);
+    let computed =
+        computed.map_err(|reason| Error::Portable { file: model.source().name().to_owned(), reason })?;
+    for entry in &mut model.proto.metadata_props {
+        if entry.key() == METADATA_KEY
+            && let Some((head, _)) = entry.value().rsplit_once(' ')
+        {
+            entry.value = Some(head.to_owned());
+        }
+    }
+    Ok(computed)
 }
 
 /// Turns a packed model into a plain one: the payloads and the nodes that decode them give way to plain tensors, and the

@@ -14,7 +14,7 @@
 mod allot;
 mod atoms;
 mod clusters;
-mod feedback;
+pub(crate) mod feedback;
 
 use onnx_dcomp_forms::{Codebook, DType, Form, Values};
 use onnx_dcomp_ir::{Evidence, Model, Weight, WeightId};
