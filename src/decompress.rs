@@ -111,8 +111,7 @@ pub fn compute(model: &mut Model) -> Result<Vec<Computed>, Error> {
     }
     let most = LARGEST_WEIGHTS_BYTES.max(model.source().total_bytes().saturating_mul(LARGEST_RATIO));
     let computed = fold_back(model, most);
-    let computed =
-        computed.map_err(|reason| Error::Portable { file: model.source().name().to_owned(), reason })?;
+    let computed = computed.map_err(|reason| Error::Portable { file: model.source().name().to_owned(), reason })?;
     for entry in &mut model.proto.metadata_props {
         if entry.key() == METADATA_KEY
             && let Some((head, _)) = entry.value().rsplit_once(' ')

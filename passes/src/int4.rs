@@ -198,8 +198,7 @@ impl Product {
             i: Some(value as i64),
             ..AttributeProto::default()
         };
-        let attribute =
-            vec![int("K", self.inputs), int("N", self.outputs), int("bits", 4), int("block_size", BLOCK)];
+        let attribute = vec![int("K", self.inputs), int("N", self.outputs), int("bits", 4), int("block_size", BLOCK)];
         let multiply = NodeProto {
             op_type: Some("MatMulNBits".into()),
             domain: Some(DOMAIN.into()),

@@ -263,12 +263,13 @@ impl Packer<'_> {
 
     /// The weights of `graph` itself that are to be packed.
     fn packable(&self, graph: &GraphProto) -> Vec<Packable> {
-        let packable = replaceable(self.model, graph).into_iter().filter_map(|Replaceable { id, name, plain_bytes }| {
-            let weight = self.model.weight(id);
-            let options = self.pass.settings.for_weight(weight)?;
-            let coder = options.coder.coder(weight.len(), self.elements);
-            options.select.matches(&weight.name).then_some(Packable { id, name, coder, plain_bytes })
-        });
+        let packable =
+            replaceable(self.model, graph).into_iter().filter_map(|Replaceable { id, name, plain_bytes }| {
+                let weight = self.model.weight(id);
+                let options = self.pass.settings.for_weight(weight)?;
+                let coder = options.coder.coder(weight.len(), self.elements);
+                options.select.matches(&weight.name).then_some(Packable { id, name, coder, plain_bytes })
+            });
         packable.collect()
     }
 

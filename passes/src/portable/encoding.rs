@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 
+use half::f16;
 use onnx_dcomp_forms::{Codebook, DType, Form, GridKind, Steps, Values, trellis};
 use onnx_dcomp_proto::TensorProto;
 use onnx_dcomp_proto::tensor_proto::DataType;
@@ -213,6 +214,23 @@ fn scale_shape(shape: &[usize], steps: &Steps) -> Vec<usize> {
     dims
 }
 
+/// From this many values on, to have them in 16 bits is worth a Cast.
+const LEAST_HALVES: usize = 20;
+
+/// `values` in 16 bits and then zeros, `places` in all; `None` where any value takes more bits.
+fn halves(values: &Values, places: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(2 * places);
+    for (index, value) in values.iter().enumerate() {
+        let half = f16::from_f32(value);
+        let is_same = values.dtype() == DType::F32
+            && value.is_finite()
+            && u64::from(half.to_f32().to_bits()) == values.bits(index);
+        is_same.then(|| bytes.extend_from_slice(&half.to_le_bytes()))?;
+    }
+    bytes.resize(2 * places, 0);
+    Some(bytes)
+}
+
 /// The values that codes stand for.
 struct Table<'a> {
     codebook: &'a Codebook,
@@ -231,7 +249,13 @@ impl<'a> Table<'a> {
         let places = if digits.high.is_none() && digits.low.per_byte > 1 { digits.low.base } else { count };
         let mut bytes = codebook.centroids().bytes().to_vec();
         bytes.resize(places * codebook.centroids().dtype().element_bytes(), 0);
-        let values = added.constant(&[places], data_type(codebook.centroids().dtype()), bytes);
+        let values = match halves(codebook.centroids(), places).filter(|_| places >= LEAST_HALVES) {
+            Some(halves) => {
+                let halves = added.constant(&[places], DataType::Float16, halves);
+                added.cast(&halves, DataType::Float)
+            }
+            None => added.constant(&[places], data_type(codebook.centroids().dtype()), bytes),
+        };
         Self { codebook, values, digits, of_bytes: None }
     }
 

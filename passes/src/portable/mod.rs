@@ -19,8 +19,8 @@ mod read;
 use std::collections::HashSet;
 
 use onnx_dcomp_forms::FormKind;
-use onnx_dcomp_ir::{Evidence, Model, Weight, WeightId};
 use onnx_dcomp_ir::graph::subgraphs_mut;
+use onnx_dcomp_ir::{Evidence, Model, Weight, WeightId};
 use onnx_dcomp_proto::GraphProto;
 
 pub use self::read::{Computed, fold_back};
@@ -187,9 +187,10 @@ impl Writer<'_> {
             None if weight.form.kind() == FormKind::Lattice => Err(PassError::Subject {
                 pass: Portable::NAME,
                 subject: weight.name.clone(),
-                reason: "it lies on a dithered lattice, which standard operators cannot give in fewer bytes than plain \
+                reason:
+                    "it lies on a dithered lattice, which standard operators cannot give in fewer bytes than plain \
                          values; the nearest that they can is quantize(scheme=fixed)"
-                    .to_owned(),
+                        .to_owned(),
             }),
             None => Ok(None),
         }

@@ -10,6 +10,7 @@ use onnx_dcomp_proto::tensor_proto::DataType;
 use onnx_dcomp_proto::{AttributeProto, GraphProto, Message, NodeProto, TensorProto, attribute_proto};
 
 use super::radix::Radix;
+use crate::fold::tensor::shorten;
 use crate::node::standard;
 use crate::pack::{Holder, constant_node};
 
@@ -100,13 +101,16 @@ impl Added {
     /// A constant.
     pub(super) fn constant(&mut self, dims: &[usize], data_type: DataType, bytes: impl Into<Bytes>) -> String {
         let name = self.name();
-        let tensor = TensorProto {
+        let mut tensor = TensorProto {
             name: Some(name.clone()),
             dims: dims.iter().map(|&length| length as i64).collect(),
             data_type: Some(data_type as i32),
             raw_data: Some(bytes.into()),
             ..TensorProto::default()
         };
+        if matches!(data_type, DataType::Int32 | DataType::Int64) {
+            shorten(&mut tensor);
+        }
         match self.holder {
             Holder::Initializer => self.tensors.push(tensor),
             Holder::Constant => self.nodes.push(constant_node(tensor)),

@@ -134,8 +134,7 @@ mod tests {
     fn codes_are_as_long_as_they_must_be() {
         let bits = |values| (code_bits(values) * 1000.0).round() / 1000.0;
         let found = [2, 3, 4, 6, 7, 8, 9, 16, 17, 32, 64, 65, 200, 256, 257, 65_536].map(bits);
-        let expected =
-            [1.0, 1.6, 2.0, 2.667, 3.0, 3.0, 3.2, 4.0, 4.267, 5.0, 6.0, 6.667, 8.0, 8.0, 9.0, 16.0];
+        let expected = [1.0, 1.6, 2.0, 2.667, 3.0, 3.0, 3.2, 4.0, 4.267, 5.0, 6.0, 6.667, 8.0, 8.0, 9.0, 16.0];
         assert_eq!(found, expected);
         assert!(Digits::of(65_537).is_none());
         assert_eq!(Digits::of(16).map(|digits| digits.high), Some(None), "one digit does");

@@ -6,8 +6,8 @@
 use std::collections::{HashMap, HashSet};
 
 use half::{bf16, f16};
-use onnx_dcomp_ir::graph::{for_each_captured_name, is_constant, subgraphs, subgraphs_mut};
 use onnx_dcomp_ir::Model;
+use onnx_dcomp_ir::graph::{for_each_captured_name, is_constant, subgraphs, subgraphs_mut};
 use onnx_dcomp_proto::tensor_proto::DataType;
 use onnx_dcomp_proto::{GraphProto, Message, NodeProto, TensorProto};
 
@@ -128,18 +128,13 @@ impl Reader<'_> {
         let initializers = graph.initializer.iter().filter(|tensor| !self.model.is_overridable(graph, tensor.name()));
         let initializers = initializers.filter_map(|tensor| Some((tensor.name().to_owned(), read(tensor)?)));
         let nodes = graph.node.iter().filter(|node| is_constant(node));
-        let nodes = nodes.filter_map(|node| {
-            Some((node.output.first()?.clone(), read(node.attribute.first()?.t.as_ref()?)?))
-        });
+        let nodes =
+            nodes.filter_map(|node| Some((node.output.first()?.clone(), read(node.attribute.first()?.t.as_ref()?)?)));
         initializers.chain(nodes).collect()
     }
 
     /// The name and value of what `node` gives, where its inputs are known.
-    fn value(
-        &mut self,
-        node: &NodeProto,
-        known: &HashMap<String, Tensor>,
-    ) -> Result<Option<(String, Tensor)>, String> {
+    fn value(&mut self, node: &NodeProto, known: &HashMap<String, Tensor>) -> Result<Option<(String, Tensor)>, String> {
         let Some(output) = node::sole_output(node).filter(|_| !node.input.is_empty()) else { return Ok(None) };
         let Some(inputs) = node.input.iter().map(|name| known.get(name)).collect::<Option<Vec<_>>>() else {
             return Ok(None);
@@ -208,7 +203,8 @@ fn evaluate(node: &NodeProto, inputs: &[&Tensor], most: usize) -> Option<Tensor>
             Tensor::from_ints(x.element, x.dims.clone(), &sums)
         }
         ("ConstantOfShape", [shape]) => {
-            let dims = shape.ints()?.into_iter().map(|length| usize::try_from(length).ok()).collect::<Option<Vec<_>>>()?;
+            let dims =
+                shape.ints()?.into_iter().map(|length| usize::try_from(length).ok()).collect::<Option<Vec<_>>>()?;
             let value = node::attribute(node, "value")?.t.as_ref()?;
             let element = DataType::try_from(value.data_type()).ok()?;
             let bytes = element_count(&dims)?.checked_mul(element_bytes(element)?).filter(|&bytes| bytes <= most)?;
@@ -234,6 +230,10 @@ fn cast(x: &Tensor, to: DataType, most: usize) -> Option<Tensor> {
         // Integers of 16 bits, which every type of floats but the halves holds exactly.
         (DataType::Float, None) if matches!(x.element, DataType::Int8 | DataType::Int16 | DataType::Uint8) => {
             x.ints()?.into_iter().for_each(|value| out.extend_from_slice(&(value as f32).to_le_bytes()));
+        }
+        (DataType::Float, None) if x.element == DataType::Float16 => {
+            let halves = x.bytes.as_chunks::<2>().0.iter().map(|word| f16::from_le_bytes(*word).to_f32());
+            halves.for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
         }
         (DataType::Float16, Some(values)) => {
             values.into_iter().for_each(|value| out.extend_from_slice(&f16::from_f32(value).to_le_bytes()));
@@ -357,4 +357,3 @@ fn scatter(into: &Tensor, positions: &Tensor, values: &Tensor) -> Option<Tensor>
     }
     Tensor::new(into.element, into.dims.clone(), bytes)
 }
-

@@ -9,7 +9,7 @@
 //! quantisation asks no rate and feeds nothing back. Its error is that of a uniform grid at the same quality. With
 //! dither nothing stays zero: weights with many zeros, and the vectors beside kernels, take the uniform grid instead.
 //!
-//! Where the codes are to have a fixed length, see `fixed`, weights become codebooks instead.
+//! Where the codes are to have a fixed length, see `fixed`, most weights become codebooks instead.
 //!
 //! Moves weights from [`Form::Dense`] to [`Form::Grid`], and those that are codebooks already where a grid takes less.
 //! Sources: [`viterbi`] and [`feedback`] name theirs.
@@ -48,7 +48,8 @@ crate::choices! {
         Int8 = "int8",
         /// Rounded to nearest in 4 bits, a step for each output channel.
         Int4 = "int4",
-        /// A codebook of as many values as pay for codes of fixed length: what the pass portable writes smallest.
+        /// A codebook of as many values as pay for codes of fixed length, or 8-bit levels: what the pass portable writes
+        /// smallest.
         Fixed = "fixed",
     }
 }
@@ -155,6 +156,10 @@ const DOUBT: f64 = 0.1;
 /// The bit price that steps are derived from where none is asked for.
 const USUAL_BIT_PRICE: f64 = 0.02;
 
+/// Price of a bit of fixed length over that of a coded one, so that the same quality leaves the same error: high-rate
+/// quantisation at a price leaves [`ERROR_PER_PRICE`] times that price, the grids above leave a twelfth of a squared step.
+const FIXED_PRICE: f64 = UNIFORM_SPACING * UNIFORM_SPACING / (12.0 * USUAL_BIT_PRICE * ERROR_PER_PRICE);
+
 /// What is to be done with one weight.
 struct Task {
     id: WeightId,
@@ -244,9 +249,10 @@ fn quantize(model: &Model, task: &Task, elements: usize, evidence: &Evidence) ->
         Scheme::Int4 => Form::Grid(rounded(weight, &dense, 7.0)?),
         Scheme::Fixed => {
             let known = Known::of(model, weight, evidence, options);
-            let price = known.price(task, elements) / known.weighted();
-            let codebook = fixed::codebook(weight, &dense, known.damped.as_deref(), price)?;
-            let form = Form::Codebook(codebook);
+            let price = FIXED_PRICE * known.price(task, elements) / known.weighted();
+            let (blocks, curvature) = (known.damped.as_deref(), known.curvature.as_ref());
+            let input = fixed::Input { weighted: known.weighted(), blocks, curvature };
+            let form = fixed::form(weight, &dense, &input, price)?;
             let correction =
                 known.bias.zip(known.moment).map(|(bias, moment)| Correction::of(bias, &dense, &form, moment));
             return Some((form, correction));

@@ -37,6 +37,8 @@ crate::choices! {
         Linear = "linear",
         /// So that each centroid starts with equally many elements.
         Density = "density",
+        /// Denser where elements are, by the cube root of their density: what fine codebooks end with.
+        Companded = "companded",
         /// At elements drawn at random.
         Random = "random",
     }
