@@ -2,10 +2,10 @@
 //! data set in both runtimes.
 //!
 //! ```text
-//! cargo bench --bench models_table -- [MODEL …] [--limit N] [--quality QUALITY] [--readme]
+//! cargo bench --bench models_table -- [MODEL …] [--limit N] [--quality QUALITY] [--target TARGET] [--readme]
 //! ```
 //!
-//! Prints three tables in Markdown: whole files and accuracy, whole files without any loss, and the bytes of the graphs
+//! With the target `portable` or `portable-int4`, one table: whole files and accuracy. Else it prints three tables in Markdown: whole files and accuracy, whole files without any loss, and the bytes of the graphs
 //! alone after `fold` and `strip`. Names of models filter; `--limit` takes at most N samples of each data set;
 //! `--readme` puts the tables into the README, between its two marks.
 //! Models and data are looked for in `DCOMP_DATA` (default `../shared`).
@@ -15,7 +15,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use onnx_dcomp::report::style::grouped;
 use onnx_dcomp::validation::Run;
-use onnx_dcomp::{Compiler, Plan, Quality, Samples, ValidationReport, Validator};
+use onnx_dcomp::{Compiler, Plan, Quality, Samples, Target, ValidationReport, Validator};
 use onnx_dcomp_ir::{Evidence, Model};
 use onnx_dcomp_passes::{Pipeline, graph_bytes};
 
@@ -38,6 +38,7 @@ struct Request {
     models: Vec<String>,
     limit: Option<usize>,
     quality: Quality,
+    target: Target,
     readme: bool,
 }
 
@@ -52,6 +53,7 @@ impl Request {
                 "--readme" => request.readme = true,
                 "--limit" => request.limit = Some(value()?.parse()?),
                 "--quality" => request.quality = value()?.parse()?,
+                "--target" => request.target = value()?.parse()?,
                 _ => request.models.push(argument),
             }
         }
@@ -85,7 +87,8 @@ fn main() -> Result<(), Failure> {
         }
         let packed = folder.path().join(format!("{name}.onnx"));
         let started = Instant::now();
-        let made = Compiler::new(&model).output(&packed).quality(request.quality).run()?;
+        let compiler = Compiler::new(&model).output(&packed).target(request.target);
+        let made = compiler.clone().quality(request.quality).run()?;
         let compiled = started.elapsed();
         let samples = Samples { path: root.join("data").join(data), limit: request.limit, ..Samples::default() };
         let report = Validator::new(&model, &packed, samples).run(&())?;
@@ -99,13 +102,13 @@ fn main() -> Result<(), Failure> {
         };
         tables.accuracy +=
             &format!("| {} | {} |\n", sizes(made.bytes_after, made.ratio()), accuracy(&report, data_name));
-        let exact = Compiler::new(&model).plan(Plan::Lossless).output(&packed).run()?;
+        let exact = compiler.plan(Plan::Lossless).run()?;
         tables.lossless += &format!("| {} |\n", sizes(exact.bytes_after, exact.ratio()));
         tables.graphs += &graph_row(name, &model)?;
     }
     let section = tables.section(&request);
     if request.readme {
-        write_readme(&section)?
+        write_readme(&section, request.target)?
     } else {
         println!("{section}")
     }
@@ -114,6 +117,22 @@ fn main() -> Result<(), Failure> {
 
 impl Tables {
     fn section(&self, request: &Request) -> String {
+        if request.target != Target::Packed {
+            let limit = request.limit.map(|limit| format!(", at most {limit} samples")).unwrap_or_default();
+            return format!(
+                "Measured with version {} on {}: `--target {}`, quality {}, no data given to the compiler{limit}.\n\n\
+                 | model | bytes | compressed | ratio | data (samples) | metric | tract | onnxruntime | same class |\n\
+                 |---|---:|---:|---:|---|---|---:|---:|---:|\n{}\n\
+                 With `--lossless`:\n\n\
+                 | model | bytes | compressed | ratio |\n|---|---:|---:|---:|\n{}",
+                env!("CARGO_PKG_VERSION"),
+                today(),
+                request.target,
+                request.quality,
+                self.accuracy,
+                self.lossless,
+            );
+        }
         format!(
             "## Results\n\n\
              Measured with version {} on {}: quality {}, no data given to the compiler; then validated in both runtimes.\n\
@@ -135,14 +154,18 @@ impl Tables {
     }
 }
 
-/// Puts `section` between the two marks of the README.
-fn write_readme(section: &str) -> Result<(), Failure> {
-    const MARKS: [&str; 2] = ["<!-- results: cargo bench --bench models_table -- --readme -->\n", "<!-- end -->"];
+/// Puts `section` between the two marks of the README that belong to `target`.
+fn write_readme(section: &str, target: Target) -> Result<(), Failure> {
+    let end = "<!-- end -->";
+    let start = match target {
+        Target::Packed => "<!-- results: cargo bench --bench models_table -- --readme -->\n".to_owned(),
+        target => format!("<!-- {target}: cargo bench --bench models_table -- --target {target} --readme -->\n"),
+    };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let text = std::fs::read_to_string(&path)?;
-    let parts = text.split_once(MARKS[0]).and_then(|(head, rest)| Some((head, rest.split_once(MARKS[1])?.1)));
+    let parts = text.split_once(&start).and_then(|(head, rest)| Some((head, rest.split_once(end)?.1)));
     let (head, tail) = parts.ok_or("the README lacks the marks of its results")?;
-    std::fs::write(&path, format!("{head}{}{section}\n{}{tail}", MARKS[0], MARKS[1]))?;
+    std::fs::write(&path, format!("{head}{start}{section}\n{end}{tail}"))?;
     Ok(())
 }
 

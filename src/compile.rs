@@ -20,6 +20,7 @@ use onnx_dcomp_proto::StringStringEntryProto;
 use self::reporting::{Details, StagedReport};
 use self::search::Ran;
 use crate::budget::Goal;
+use crate::decompress::is_compressed;
 use crate::fidelity::Fidelity;
 use crate::observe::{Observing, PrintAfter, Verify};
 use crate::output::{Staged, is_same_file};
@@ -229,7 +230,7 @@ impl Compiler {
         let mut warnings = self.warnings(&model);
         let before = WeightsBefore::of(&model);
 
-        let ran = if is_packed(&model) {
+        let ran = if is_compressed(&model) {
             self.check_packed(&model)?;
             Ran { passes: Vec::new(), evidence: None, pipeline: plan.text.to_string(), search: None, failure: None }
         } else if let Some(asked) = self.searched(&plan) {
@@ -240,14 +241,14 @@ impl Compiler {
             self.run_passes(&plan, &mut model, &mut gathering, watch)?
         };
         self.verify_model(&model)?;
-        describe(&mut model, &plan.label);
+        describe(&mut model, &plan.label, self.choices.target);
 
         let is_exact = keeps_every_bit(&original, &model);
         let is_larger = model.plain_bytes()? >= model.source().total_bytes();
         // Unchanged is always a candidate, unless it would hold other values than those that plain floats were asked for.
         let outcome = match self.choices.target {
-            _ if is_packed(&original) => Outcome::Unchanged,
-            Target::Packed if is_larger => Outcome::Unchanged,
+            _ if is_compressed(&original) => Outcome::Unchanged,
+            Target::Packed | Target::Portable | Target::PortableInt4 if is_larger => Outcome::Unchanged,
             Target::Dense if is_larger && is_exact => Outcome::Unchanged,
             _ => Outcome::Compressed,
         };
@@ -390,8 +391,14 @@ impl Compiler {
     /// A packed model stays as it is, if its payloads are sound; whoever wants it plain must say so with the right
     /// command.
     fn check_packed(&self, model: &Model) -> Result<(), Error> {
+        let is_packed = is_packed(model);
         match self.choices.target {
-            Target::Packed => Ok(check_payloads(model)?),
+            Target::Packed if is_packed => Ok(check_payloads(model)?),
+            Target::Portable | Target::PortableInt4 if is_packed => Err(Error::Usage(format!(
+                "{} is packed already: use `onnx-dcomp decompress`, and compress what that gives",
+                self.file()
+            ))),
+            Target::Packed | Target::Portable | Target::PortableInt4 => Ok(()),
             Target::Dense => {
                 Err(Error::Usage(format!("{} is packed already: use `onnx-dcomp decompress`", self.file())))
             }
@@ -403,7 +410,7 @@ impl Compiler {
         let mut warnings: Vec<String> = unknown
             .map(|field| format!("{}: {field} is unknown to this version and is not kept", self.input.display()))
             .collect();
-        if is_packed(model) {
+        if is_compressed(model) {
             warnings.push(format!(
                 "{} is packed already, and stays as it is; to compress it anew, decompress it first",
                 self.input.display()
@@ -458,10 +465,15 @@ fn keeps_every_bit(original: &Model, model: &Model) -> bool {
     original.weights().all(|(_, weight)| is_same(weight))
 }
 
-/// Says in the model how it was made: version, plan, and the start of the source's digest. Every byte counts here.
-fn describe(model: &mut Model, label: &str) {
+/// Says in the model how it was made: version, plan, the start of the source's digest, and the target where it is a
+/// portable one. Every byte counts here.
+fn describe(model: &mut Model, label: &str, target: Target) {
     let digest = model.source().sha256_hex();
-    let value = format!("{} {label} {}", env!("CARGO_PKG_VERSION"), &digest[..16.min(digest.len())]);
+    let mut value = format!("{} {label} {}", env!("CARGO_PKG_VERSION"), &digest[..16.min(digest.len())]);
+    if target.is_portable() {
+        // Nothing else tells such a file from any other.
+        value = format!("{value} {target}");
+    }
     let entries = &mut model.proto.metadata_props;
     entries.retain(|entry| entry.key() != METADATA_KEY);
     entries.push(StringStringEntryProto { key: Some(METADATA_KEY.to_owned()), value: Some(value) });

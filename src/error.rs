@@ -75,6 +75,14 @@ pub enum Error {
         /// What was found and what was expected.
         reason: String,
     },
+    /// A portable model whose nodes compute no weights.
+    #[error("{file}: {reason}")]
+    Portable {
+        /// The file.
+        file: String,
+        /// What is wrong with its nodes.
+        reason: String,
+    },
     /// Running a model, or reading samples, failed.
     #[error(transparent)]
     Engine(Box<EngineError>),
@@ -167,6 +175,7 @@ impl Error {
             | Self::Pass { .. }
             | Self::Payload { .. }
             | Self::Packed { .. }
+            | Self::Portable { .. }
             | Self::Engine(_)
             | Self::Read { .. }
             | Self::Write { .. }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::compile::METADATA_KEY;
+use crate::decompress::compute;
 
 /// What is in a file.
 #[derive(Debug, Clone, Serialize)]
@@ -62,20 +63,29 @@ pub struct InspectedWeight {
     pub bytes: u64,
 }
 
-/// Looks into the file at `path`, packed or plain.
+/// Looks into the file at `path`, packed, portable or plain.
 ///
 /// # Errors
 /// Where it cannot be read, or a payload cannot be decoded.
 pub fn inspect(path: &Path) -> Result<Inspection, Error> {
     let mut model = Model::open(path)?;
     let bytes = model.source().total_bytes();
-    let packed = packed_weights(&model)?;
+    let mut packed = packed_weights(&model)?;
     let nodes = model.graph().node.len();
     let ir_version = model.proto.ir_version();
     let imports = model.proto.opset_import.iter();
     let operator_sets = imports.map(|import| (import.domain().to_owned(), import.version())).collect();
     let made_by = model.proto.metadata_props.iter().find(|entry| entry.key() == METADATA_KEY);
     let made_by = made_by.map(|entry| entry.value().to_owned());
+    let computed = compute(&mut model)?.into_iter();
+    packed.extend(computed.map(|computed| {
+        let form = match computed.operator {
+            "ScatterElements" => "sparse",
+            "Gather" => "codebook",
+            _ => "uniform",
+        };
+        (computed.name, PackedWeight { form, coder: None, density: None, bytes: computed.bytes })
+    }));
     if !packed.is_empty() {
         // Only as plain tensors do the weights have roles.
         unpack(&mut model)?;
@@ -97,11 +107,11 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
     })
 }
 
-/// What a payload says of a weight.
+/// What a payload, or the operators that compute it, say of a weight.
 struct PackedWeight {
     form: &'static str,
-    coder: Coder,
-    density: f64,
+    coder: Option<Coder>,
+    density: Option<f64>,
     bytes: u64,
 }
 
@@ -122,7 +132,8 @@ fn packed_weights(model: &Model) -> Result<HashMap<String, PackedWeight>, Error>
             };
             let bytes = record.record_bytes as u64 + stream_bytes;
             let (form, density) = (record.form.name(), form.density());
-            packed.insert(name.clone(), PackedWeight { form, coder: record.coder, density, bytes });
+            let held = PackedWeight { form, coder: Some(record.coder), density: Some(density), bytes };
+            packed.insert(name.clone(), held);
         }
         Ok(())
     })?;
@@ -144,8 +155,8 @@ fn inspected(weight: &Weight, packed: Option<&PackedWeight>) -> InspectedWeight 
         dtype: weight.dtype().name(),
         shape: weight.shape.clone(),
         form: packed.map_or_else(|| weight.form.kind().name(), |packed| packed.form),
-        coder: packed.map(|packed| packed.coder.name()),
-        density: packed.map_or_else(|| weight.form.density(), |packed| packed.density),
+        coder: packed.and_then(|packed| packed.coder).map(Coder::name),
+        density: packed.and_then(|packed| packed.density).unwrap_or_else(|| weight.form.density()),
         bits_per_weight: 8.0 * bytes as f64 / weight.len().max(1) as f64,
         bytes,
     }

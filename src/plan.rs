@@ -7,8 +7,9 @@ use std::str::FromStr;
 use onnx_dcomp_codec::Coder;
 use onnx_dcomp_ir::Model;
 use onnx_dcomp_passes::nearest::nearest;
+use onnx_dcomp_passes::options::unknown_choice;
 use onnx_dcomp_passes::pipeline::StepText;
-use onnx_dcomp_passes::{PRESETS, Pipeline, PipelineText, Preset, Recipe, Rules, registry};
+use onnx_dcomp_passes::{PRESETS, Pipeline, PipelineText, Preset, Recipe, Rules};
 
 use crate::{Error, Quality};
 
@@ -41,20 +42,31 @@ pub enum Target {
     /// Payloads and the nodes that decode them: the smallest file.
     #[default]
     Packed,
+    /// Standard operators that compute the weights while a model is loaded: runs everywhere, with nothing of ours.
+    Portable,
+    /// The same, with MatMulNBits of onnxruntime's and tract's own for 4-bit matrices.
+    PortableInt4,
     /// Plain floats that hold the compressed values: runs everywhere, and is no smaller.
     Dense,
 }
 
 impl Target {
     /// Every target.
-    pub const ALL: [Self; 2] = [Self::Packed, Self::Dense];
+    pub const ALL: [Self; 4] = [Self::Packed, Self::Portable, Self::PortableInt4, Self::Dense];
 
     /// Name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Packed => "packed",
+            Self::Portable => "portable",
+            Self::PortableInt4 => "portable-int4",
             Self::Dense => "dense",
         }
+    }
+
+    /// Whether the file needs nothing of ours, and is smaller all the same.
+    pub const fn is_portable(self) -> bool {
+        matches!(self, Self::Portable | Self::PortableInt4)
     }
 }
 
@@ -69,7 +81,7 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|target| target.name() == text);
-        found.ok_or_else(|| format!("expected packed or dense, found `{text}`"))
+        found.ok_or_else(|| unknown_choice(&Self::ALL.map(Self::name), text))
     }
 }
 
@@ -99,6 +111,10 @@ const CHANGES_LAYERS: [&str; 1] = ["low-rank"];
 
 /// The pass whose option `quality` a budget search varies.
 const SEARCHED: &str = "quantize";
+
+/// Passes that say what the file is made of; a target has its own in their place.
+const LOWERING: [&str; 3] = ["pack", "lower", "portable"];
+
 /// Passes that ask for it only with some value of an option.
 const READS_EVIDENCE_WITH: [(&str, &str, &str); 2] = [("prune", "criterion", "obs"), ("prune", "scope", "sensitivity")];
 
@@ -277,11 +293,21 @@ fn read_recipe(file: &Path) -> Result<Resolved, Error> {
 }
 
 fn with_choices(mut text: PipelineText, choices: Choices) -> PipelineText {
-    if choices.target == Target::Dense {
-        text.steps.retain(|step| step.name != "pack" && step.name != "lower");
-        if registry::find("lower").is_some() {
-            let options = vec![("target".to_owned(), "dense".to_owned())];
-            text.steps.push(StepText { name: "lower".to_owned(), options });
+    let step = |name: &str, options: Vec<(String, String)>| StepText { name: name.to_owned(), options };
+    if choices.target != Target::Packed {
+        text.steps.retain(|step| !LOWERING.contains(&step.name.as_str()));
+    }
+    match choices.target {
+        Target::Packed => {}
+        Target::Dense => text.steps.push(step("lower", vec![("target".to_owned(), "dense".to_owned())])),
+        Target::Portable | Target::PortableInt4 => {
+            if choices.target == Target::PortableInt4 {
+                let quantizes = |step: &StepText| READS_EVIDENCE.contains(&step.name.as_str()) || step.name == "prune";
+                let place = text.steps.iter().position(quantizes).unwrap_or(text.steps.len());
+                text.steps.insert(place, step("int4", Vec::new()));
+            }
+            text = text.with_default("scheme", "fixed");
+            text.steps.push(step("portable", Vec::new()));
         }
     }
     if let Some(coder) = choices.coder {
@@ -320,6 +346,18 @@ mod tests {
     fn the_dense_target_packs_nothing() {
         let choices = Choices { target: Target::Dense, ..Choices::default() };
         assert_eq!(text(&Plan::Lossless, choices), "recognise, strip, lower(target=dense)");
+    }
+
+    #[test]
+    fn the_portable_targets_quantise_for_codes_of_fixed_length() {
+        let on = |target, plan: &Plan| text(plan, Choices { target, ..Choices::default() });
+        assert_eq!(on(Target::Portable, &Plan::Search), "fold, recognise, quantize(scheme=fixed), strip, portable");
+        let passes = Plan::Passes("fold, quantize(scheme=int8), pack(coder=fast)".to_owned());
+        assert_eq!(on(Target::Portable, &passes), "fold, quantize(scheme=int8), portable");
+        assert_eq!(
+            on(Target::PortableInt4, &Plan::Search),
+            "fold, recognise, int4, quantize(scheme=fixed), strip, portable"
+        );
     }
 
     #[test]

@@ -34,4 +34,4 @@ pub mod unpack;
 
 pub use error::LoadError;
 pub use loaded::{Loaded, LoadedWeight, is_packed_file};
-pub use unpack::{Unpacked, is_packed, unpack};
+pub use unpack::{Unpacked, is_packed, most_decoded_bytes, unpack};

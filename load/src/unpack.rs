@@ -33,6 +33,11 @@ pub struct Unpacked {
 const LARGEST_WEIGHTS_BYTES: u64 = 16 << 30;
 const LARGEST_RATIO: u64 = 1 << 10;
 
+/// What the weights of `model` may take as plain tensors: more is refused, as a file that is made to exhaust memory.
+pub fn most_decoded_bytes(model: &Model) -> u64 {
+    LARGEST_WEIGHTS_BYTES.max(model.source().total_bytes().saturating_mul(LARGEST_RATIO))
+}
+
 /// Whether `model` holds a node of ours.
 pub fn is_packed(model: &Model) -> bool {
     fn any(nodes: &[NodeProto]) -> bool {
@@ -73,7 +78,7 @@ pub fn unpack(model: &mut Model) -> Result<Unpacked, LoadError> {
 
 /// The weights of every node of ours, in the order of [`for_each_payload`]; payloads are decoded side by side.
 fn decode_all(model: &Model) -> Result<Vec<Vec<Decoded>>, LoadError> {
-    let mut left = LARGEST_WEIGHTS_BYTES.max(model.source().total_bytes().saturating_mul(LARGEST_RATIO));
+    let mut left = most_decoded_bytes(model);
     let mut payloads = Vec::new();
     for_each_payload(model, &mut |node, payload| {
         let records = onnx_dcomp_codec::inspect(payload).map_err(|source| broken_payload(model, node, source))?;

@@ -18,7 +18,7 @@ mod affine;
 mod dead;
 mod dim;
 mod duplicates;
-mod evaluate;
+pub(crate) mod evaluate;
 mod knowledge;
 mod layout;
 mod rearrange;

@@ -8,6 +8,7 @@
 //! | [`curvature`] | what the output of a layer makes of errors in its weight |
 //! | [`fold`] | what can be computed before the model runs: constants, BatchNormalization, dead code |
 //! | [`graph_bytes`](mod@graph_bytes) | how large a model is beside its weights |
+//! | [`int4`] | matrices become 4-bit blocks, on which runtimes compute |
 //! | [`low_rank`] | kernels become two thin ones and a sparse one |
 //! | [`lower`] | forms become plain tensors |
 //! | [`nearest`] | the name that somebody probably meant |
@@ -15,6 +16,7 @@
 //! | [`pack`] | entropy-codes the weights into `DcompDecode` nodes |
 //! | [`pass`] | what a pass is, and what it reports |
 //! | [`pipeline`] | pipelines: text, presets, running |
+//! | [`portable`] | weights become what nodes of standard operators compute |
 //! | [`print`](mod@print) | a model as text |
 //! | [`prune`] | zeroes the smallest elements, or those that the outputs miss least |
 //! | [`quantize`] | moves elements to a grid, by rate and distortion |
@@ -28,6 +30,7 @@
 pub mod curvature;
 pub mod fold;
 pub mod graph_bytes;
+pub mod int4;
 pub mod low_rank;
 pub mod lower;
 pub mod nearest;
@@ -36,6 +39,7 @@ pub mod options;
 pub mod pack;
 pub mod pass;
 pub mod pipeline;
+pub mod portable;
 pub mod print;
 pub mod prune;
 pub mod quantize;
@@ -48,12 +52,14 @@ pub mod strip;
 
 pub use fold::Fold;
 pub use graph_bytes::graph_bytes;
+pub use int4::{Int4, Int4Options};
 pub use low_rank::{LowRank, LowRankOptions};
 pub use lower::Lower;
 pub use options::{NoOptions, OptionError, Options};
 pub use pack::{Pack, PackOptions};
 pub use pass::{Pass, PassError, PassReport};
 pub use pipeline::{Observer, PRESETS, Pipeline, PipelineError, PipelineText, Position, Preset, Rules, VerifyEach};
+pub use portable::{Portable, PortableOptions};
 pub use print::print_model;
 pub use prune::{Prune, PruneOptions};
 pub use quantize::{Quantize, QuantizeOptions};

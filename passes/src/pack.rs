@@ -109,9 +109,9 @@ struct Packable {
     plain_bytes: u64,
 }
 
-/// What holds the payloads of a graph.
+/// What holds the constants of a graph.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Holder {
+pub(crate) enum Holder {
     /// An initializer.
     Initializer,
     /// A Constant node, where initializers cannot be, or cost more.
@@ -173,6 +173,53 @@ fn import(opsets: &mut Vec<OperatorSetIdProto>) {
     }
 }
 
+/// A weight whose tensor may give way to the output of a node.
+pub(crate) struct Replaceable {
+    pub(crate) id: WeightId,
+    /// The tensor's name in its graph.
+    pub(crate) name: String,
+    /// Bytes of the tensor, data included.
+    pub(crate) plain_bytes: u64,
+}
+
+/// The weights whose tensors stand in `graph` itself and may become outputs of a node.
+pub(crate) fn replaceable(model: &Model, graph: &GraphProto) -> Vec<Replaceable> {
+    let constants = graph.node.iter().filter(|node| graph::is_constant(node)).filter_map(|node| {
+        let tensor = node.attribute.first()?.t.as_ref()?;
+        Some((node.output.first()?.as_str(), tensor))
+    });
+    let initializers = graph.initializer.iter().map(|tensor| (tensor.name(), tensor));
+    let tensors = initializers.chain(constants).filter(|(name, _)| !model.is_overridable(graph, name));
+    let replaceable = tensors.filter_map(|(name, tensor)| {
+        let id = marker::weight_of(tensor)?;
+        let weight = model.get_weight(id).filter(|weight| !weight.is_empty())?;
+        let plain_bytes = weight.dense_bytes() + tensor.encoded_len() as u64;
+        Some(Replaceable { id, name: name.to_owned(), plain_bytes })
+    });
+    replaceable.collect()
+}
+
+/// Takes the plain tensors called `names` out of `graph`, for nodes to define these names.
+pub(crate) fn take_out(graph: &mut GraphProto, names: &HashSet<&str>) {
+    graph.initializer.retain(|tensor| !names.contains(tensor.name()));
+    // Old versions of ONNX declare each initializer as an input too; a node's output must not be one.
+    graph.input.retain(|input| !names.contains(input.name()));
+    let is_named = |node: &NodeProto| node.output.first().is_some_and(|output| names.contains(output.as_str()));
+    graph.node.retain(|node| !(graph::is_constant(node) && is_named(node)));
+}
+
+/// The Constant node that gives `tensor` under its name.
+pub(crate) fn constant_node(mut tensor: TensorProto) -> NodeProto {
+    let output = vec![tensor.name.take().unwrap_or_default()];
+    let value = AttributeProto {
+        name: Some("value".into()),
+        r#type: Some(attribute_proto::AttributeType::Tensor as i32),
+        t: Some(tensor),
+        ..AttributeProto::default()
+    };
+    NodeProto { op_type: Some("Constant".into()), output, attribute: vec![value], ..NodeProto::default() }
+}
+
 /// The state of one run.
 struct Packer<'a> {
     pass: &'a Pack,
@@ -214,25 +261,15 @@ impl Packer<'_> {
         Ok(packed)
     }
 
-    /// The weights whose tensors stand in `graph` itself and may become outputs of a node.
+    /// The weights of `graph` itself that are to be packed.
     fn packable(&self, graph: &GraphProto) -> Vec<Packable> {
-        let constants = graph.node.iter().filter(|node| graph::is_constant(node)).filter_map(|node| {
-            let tensor = node.attribute.first()?.t.as_ref()?;
-            Some((node.output.first()?.as_str(), tensor))
-        });
-        let initializers = graph.initializer.iter().map(|tensor| (tensor.name(), tensor));
-        let tensors = initializers.chain(constants).filter(|(name, _)| !self.model.is_overridable(graph, name));
-        let packable = tensors.filter_map(|(name, tensor)| {
-            let id = marker::weight_of(tensor)?;
-            let weight = self.model.get_weight(id).filter(|weight| !weight.is_empty())?;
-            let options = self.pass.settings.for_weight(weight)?;
-            options.select.matches(&weight.name).then(|| Packable {
-                id,
-                name: name.to_owned(),
-                coder: options.coder.coder(weight.len(), self.elements),
-                plain_bytes: weight.dense_bytes() + tensor.encoded_len() as u64,
-            })
-        });
+        let packable =
+            replaceable(self.model, graph).into_iter().filter_map(|Replaceable { id, name, plain_bytes }| {
+                let weight = self.model.weight(id);
+                let options = self.pass.settings.for_weight(weight)?;
+                let coder = options.coder.coder(weight.len(), self.elements);
+                options.select.matches(&weight.name).then_some(Packable { id, name, coder, plain_bytes })
+            });
         packable.collect()
     }
 
@@ -282,13 +319,7 @@ impl Packer<'_> {
     /// Puts the node in front, and takes the plain tensors out.
     fn insert(&self, graph: &mut GraphProto, index: &mut GraphIndex, payload: Payload, holder: Holder) {
         let names: HashSet<&str> = payload.weights.iter().map(|packable| packable.name.as_str()).collect();
-        let is_packed = |name: &str| names.contains(name);
-        graph.initializer.retain(|tensor| !is_packed(tensor.name()));
-        // Old versions of ONNX declare each initializer as an input too; a node's output must not be one.
-        graph.input.retain(|input| !is_packed(input.name()));
-        graph
-            .node
-            .retain(|node| !(graph::is_constant(node) && node.output.first().is_some_and(|output| is_packed(output))));
+        take_out(graph, &names);
         let name = index.unique_name("p");
         let tensor = TensorProto {
             dims: vec![payload.bytes.len() as i64],
@@ -298,17 +329,7 @@ impl Packer<'_> {
         };
         let node = self.node(&payload, &name);
         if holder == Holder::Constant {
-            let constant = NodeProto {
-                op_type: Some("Constant".into()),
-                output: vec![name],
-                attribute: vec![AttributeProto {
-                    name: Some("value".into()),
-                    r#type: Some(attribute_proto::AttributeType::Tensor as i32),
-                    t: Some(tensor),
-                    ..AttributeProto::default()
-                }],
-                ..NodeProto::default()
-            };
+            let constant = constant_node(TensorProto { name: Some(name), ..tensor });
             graph.node.splice(0..0, [constant, node]);
         } else {
             graph.initializer.push(TensorProto { name: Some(name), ..tensor });

@@ -28,10 +28,12 @@ pub static PASSES: &[Entry] = &[
     Entry::of::<crate::Strip>(),
     Entry::of::<crate::Recognise>(),
     Entry::of::<crate::LowRank>(),
+    Entry::of::<crate::Int4>(),
     Entry::of::<crate::Prune>(),
     Entry::of::<crate::Share>(),
     Entry::of::<crate::Quantize>(),
     Entry::of::<crate::Pack>(),
+    Entry::of::<crate::Portable>(),
     Entry::of::<crate::Lower>(),
 ];
 

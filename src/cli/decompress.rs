@@ -9,10 +9,10 @@ use super::{Shown, print, print_json};
 use crate::Error;
 use crate::report::style::grouped;
 
-/// Turn a packed model back into plain ONNX.
+/// Turn a packed or portable model back into plain ONNX.
 #[derive(Debug, Args)]
 pub(super) struct Decompress {
-    /// The packed model.
+    /// The packed or portable model.
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// Where the plain model goes; it may be IN.
@@ -32,6 +32,7 @@ pub(super) fn run(arguments: Decompress) -> Result<(), Error> {
         return Ok(());
     }
     let what = match done.payloads {
+        0 if done.weights > 0 => format!("{} weights from standard operators", done.weights),
         0 => "the model was plain already".to_owned(),
         1 => format!("{} weights from one payload", done.weights),
         payloads => format!("{} weights from {payloads} payloads", done.weights),

@@ -52,7 +52,7 @@ impl Compiler {
             let mut candidate = model.clone();
             let passes = self.run_steps(&text(quality), &rules, &mut candidate, &known, start, watch)?;
             self.verify_model(&candidate)?;
-            describe(&mut candidate, &plan.label);
+            describe(&mut candidate, &plan.label, self.choices.target);
             let bytes = candidate.plain_bytes()?;
             Ok(Made { model: candidate, bytes, passes, quality })
         };

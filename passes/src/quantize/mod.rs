@@ -9,12 +9,15 @@
 //! quantisation asks no rate and feeds nothing back. Its error is that of a uniform grid at the same quality. With
 //! dither nothing stays zero: weights with many zeros, and the vectors beside kernels, take the uniform grid instead.
 //!
+//! Where the codes are to have a fixed length, see `fixed`, most weights become codebooks instead.
+//!
 //! Moves weights from [`Form::Dense`] to [`Form::Grid`], and those that are codebooks already where a grid takes less.
 //! Sources: [`viterbi`] and [`feedback`] name theirs.
 //! Cost: some 0.2 µs an element, with feedback 0.5 µs and half the row length in multiplications; memory beside the
 //! weight: two bytes an element, with feedback eight more.
 
 pub mod feedback;
+mod fixed;
 pub mod neighbourhood;
 pub mod rate;
 pub mod target;
@@ -25,6 +28,7 @@ use onnx_dcomp_ir::{Evidence, Model, Role, SecondMoment, Weight, WeightId};
 use rayon::prelude::*;
 
 pub use crate::curvature::Curvature;
+use crate::curvature::Damped;
 pub use target::{Quantized, Target};
 
 use crate::registry::Configured;
@@ -44,6 +48,9 @@ crate::choices! {
         Int8 = "int8",
         /// Rounded to nearest in 4 bits, a step for each output channel.
         Int4 = "int4",
+        /// A codebook of as many values as pay for codes of fixed length, or 8-bit levels: what the pass portable writes
+        /// smallest.
+        Fixed = "fixed",
     }
 }
 
@@ -149,6 +156,10 @@ const DOUBT: f64 = 0.1;
 /// The bit price that steps are derived from where none is asked for.
 const USUAL_BIT_PRICE: f64 = 0.02;
 
+/// Price of a bit of fixed length over that of a coded one, so that the same quality leaves the same error: high-rate
+/// quantisation at a price leaves [`ERROR_PER_PRICE`] times that price, the grids above leave a twelfth of a squared step.
+const FIXED_PRICE: f64 = UNIFORM_SPACING * UNIFORM_SPACING / (12.0 * USUAL_BIT_PRICE * ERROR_PER_PRICE);
+
 /// What is to be done with one weight.
 struct Task {
     id: WeightId,
@@ -234,22 +245,33 @@ fn quantize(model: &Model, task: &Task, elements: usize, evidence: &Evidence) ->
     let dense = weight.form.dense();
     let mut correction = None;
     let form = match options.scheme {
-        Scheme::Int8 => rounded(weight, &dense, 127.0)?,
-        Scheme::Int4 => rounded(weight, &dense, 7.0)?,
+        Scheme::Int8 => Form::Grid(rounded(weight, &dense, 127.0)?),
+        Scheme::Int4 => Form::Grid(rounded(weight, &dense, 7.0)?),
+        Scheme::Fixed => {
+            let known = Known::of(model, weight, evidence, options);
+            let price = FIXED_PRICE * known.price(task, elements) / known.weighted();
+            let (blocks, curvature) = (known.damped.as_deref(), known.curvature.as_ref());
+            let input = fixed::Input { weighted: known.weighted(), blocks, curvature };
+            let form = fixed::form(weight, &dense, &input, price)?;
+            let correction =
+                known.bias.zip(known.moment).map(|(bias, moment)| Correction::of(bias, &dense, &form, moment));
+            return Some((form, correction));
+        }
         Scheme::Uniform | Scheme::Trellis | Scheme::Lattice => {
             let known = Known::of(model, weight, evidence, options);
-            let grid = by_rate(weight, task, elements, &known, &dense)?;
-            correction = known.bias.zip(known.moment).map(|(bias, moment)| Correction::of(bias, &dense, &grid, moment));
-            grid
+            let form = Form::Grid(by_rate(weight, task, elements, &known, &dense)?);
+            correction = known.bias.zip(known.moment).map(|(bias, moment)| Correction::of(bias, &dense, &form, moment));
+            form
         }
     };
-    let form = Form::Grid(form);
     (form.order0_bits() < weight.form.order0_bits()).then_some((form, correction))
 }
 
 /// What is known of one kernel's input and output.
 struct Known<'a> {
     moment: Option<&'a SecondMoment>,
+    /// The moment that counts, scaled and damped; kept where a codebook is fitted to it.
+    damped: Option<Vec<Damped>>,
     curvature: Option<Curvature>,
     /// Mean square of the input as the curvature counts it, over that of the whole input; at most one.
     spread: f64,
@@ -275,12 +297,26 @@ impl<'a> Known<'a> {
         let spread = counted.zip(moment).map_or(1.0, |(counted, moment)| counted.mean_square() / moment.mean_square());
         // A dithered lattice rounds to nearest: nothing is fed back.
         let counted = counted.filter(|_| options.scheme != Scheme::Lattice);
-        let curvature = counted.and_then(|counted| {
+        let damped = counted.and_then(|counted| {
             let widest = counted.blocks.iter().map(|block| block.size).max().unwrap_or_default();
             let doubt = DOUBT * widest as f64 / counted.samples.max(1) as f64;
-            Curvature::new(counted, options.damping + doubt)
+            Damped::blocks(counted, options.damping + doubt)
         });
-        Self { moment, curvature, spread, bias }
+        let curvature = damped.as_deref().and_then(Curvature::of);
+        let damped = damped.filter(|_| options.scheme == Scheme::Fixed && curvature.is_some());
+        Self { moment, damped, curvature, spread, bias }
+    }
+
+    /// What a unit of squared error weighs once the elements behind it have made the best of it.
+    fn weighted(&self) -> f64 {
+        self.curvature.as_ref().map_or(1.0, Curvature::mean_weight)
+    }
+
+    /// Price of a bit in squared error of the weight, before that is weighted.
+    fn price(&self, task: &Task, elements: usize) -> f64 {
+        // In relative squared error of the output it is the same for every weight.
+        let price = 10f64.powf(-task.options.quality / 10.0) / (ERROR_PER_PRICE * elements as f64);
+        price / (task.sensitivity * self.spread.max(1e-6))
     }
 }
 
@@ -296,16 +332,15 @@ struct Correction {
 }
 
 impl Correction {
-    /// The mean of what `grid` gives less than `dense`, where the inputs' mean is that of `moment`.
-    fn of(bias: WeightId, dense: &Values, grid: &Grid, moment: &SecondMoment) -> Self {
+    /// The mean of what `form` gives less than `dense`, where the inputs' mean is that of `moment`.
+    fn of(bias: WeightId, dense: &Values, form: &Form, moment: &SecondMoment) -> Self {
         let columns = moment.mean.len().max(1);
-        let mut originals = dense.iter();
-        let (mut shift, mut index) = (vec![0.0; dense.len() / columns], 0);
-        grid.for_each_value(|value| {
-            let error = f64::from(originals.next().unwrap_or(value)) - f64::from(value);
+        let mut shift = vec![0.0; dense.len() / columns];
+        let given = form.dense();
+        for (index, (original, value)) in dense.iter().zip(given.iter()).enumerate() {
+            let error = f64::from(original) - f64::from(value);
             shift[index / columns] += error * f64::from(moment.mean[index % columns]);
-            index += 1;
-        });
+        }
         Self { bias, shift }
     }
 
@@ -322,8 +357,7 @@ impl Correction {
 fn by_rate(weight: &Weight, task: &Task, elements: usize, known: &Known<'_>, dense: &Values) -> Option<Grid> {
     let options = &task.options;
     let row_length = row_length(weight);
-    // What a unit of squared error weighs once the elements behind it have made the best of it.
-    let weighted = known.curvature.as_ref().map_or(1.0, |curvature| curvature.mean_weight());
+    let weighted = known.weighted();
     let is_vector = !weight.role.is_kernel();
     // A few zeros are chance; many were made by somebody.
     let zeros = dense.iter().filter(|&value| value == 0.0).count();
@@ -345,10 +379,8 @@ fn by_rate(weight: &Weight, task: &Task, elements: usize, known: &Known<'_>, den
     let step = if options.step > 0.0 {
         options.step
     } else {
-        // The price of a bit in relative squared error of the output, the same for every weight.
-        let price = 10f64.powf(-options.quality / 10.0) / (ERROR_PER_PRICE * elements as f64);
         let bit_price = if options.bit_price > 0.0 { options.bit_price } else { USUAL_BIT_PRICE };
-        spacing * (price / (task.sensitivity * weighted * known.spread.max(1e-6) * bit_price)).sqrt()
+        spacing * (known.price(task, elements) / (weighted * bit_price)).sqrt()
     };
     let largest = dense.iter().fold(0f32, |largest, value| largest.max(value.abs()));
     // Levels must fit sixteen bits, and a step must not vanish.

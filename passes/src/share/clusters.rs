@@ -294,6 +294,7 @@ fn starts(atoms: &Atoms, free: usize, method: &Method) -> Vec<f64> {
             let ranks = (0..free).map(|i| (i as f64 + 0.5) / free as f64 * atoms.nonzeros());
             ranks.map(|rank| atoms.values()[atoms.at_rank(rank)]).collect()
         }
+        Init::Companded => companded(atoms, low, high, free),
         Init::Random => {
             let mut random = Pcg64::seed_from_u64(method.seed);
             (0..free).map(|_| atoms.values()[atoms.at_rank(random.random::<f64>() * atoms.nonzeros())]).collect()
@@ -301,6 +302,29 @@ fn starts(atoms: &Atoms, free: usize, method: &Method) -> Vec<f64> {
     };
     centroids.sort_by(f64::total_cmp);
     centroids
+}
+
+/// Points whose density is the cube root of that of the elements: where a fine codebook ends up.
+///
+/// Source: Panter and Dite, "Quantization distortion in pulse-count modulation with nonuniform spacing of levels", 1951.
+fn companded(atoms: &Atoms, low: f64, high: f64, free: usize) -> Vec<f64> {
+    /// Steps of the density, far more than there are centroids.
+    const BINS: usize = 2048;
+    let width = (high - low) / BINS as f64;
+    let (mut sums, mut sum, mut start) = (vec![0.0], 0.0, 0);
+    for bin in 1..=BINS {
+        let end = if bin == BINS { atoms.len() } else { atoms.up_to(low + width * bin as f64).max(start) };
+        sum += atoms.count(start, end).cbrt();
+        sums.push(sum);
+        start = end;
+    }
+    let point = |index: usize| {
+        let target = (index as f64 + 0.5) / free as f64 * sum;
+        let bin = sums.partition_point(|&sum| sum < target).clamp(1, BINS);
+        let share = (target - sums[bin - 1]) / (sums[bin] - sums[bin - 1]).max(f64::MIN_POSITIVE);
+        low + width * (bin as f64 - 1.0 + share.clamp(0.0, 1.0))
+    };
+    (0..free).map(point).collect()
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ const MOST_CENTROIDS: usize = 1024;
 ///
 /// Exact zeros stay exact zeros. `None` where the blocks are not positive definite, or there are more than
 /// [`MOST_CENTROIDS`].
-pub(super) fn improve(dense: &Values, start: Codebook, blocks: &[Damped], lambda: f64) -> Option<Codebook> {
+pub(crate) fn improve(dense: &Values, start: Codebook, blocks: &[Damped], lambda: f64) -> Option<Codebook> {
     let row_length: usize = blocks.iter().map(|block| block.size).sum();
     if start.centroids().len() > MOST_CENTROIDS {
         return None;

@@ -14,7 +14,7 @@
 mod allot;
 mod atoms;
 mod clusters;
-mod feedback;
+pub(crate) mod feedback;
 
 use onnx_dcomp_forms::{Codebook, DType, Form, Values};
 use onnx_dcomp_ir::{Evidence, Model, Weight, WeightId};
@@ -37,6 +37,8 @@ crate::choices! {
         Linear = "linear",
         /// So that each centroid starts with equally many elements.
         Density = "density",
+        /// Denser where elements are, by the cube root of their density: what fine codebooks end with.
+        Companded = "companded",
         /// At elements drawn at random.
         Random = "random",
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const INITS: [Init; 3] = [Init::Linear, Init::Density, Init::Random];
+const INITS: [Init; 4] = [Init::Linear, Init::Density, Init::Companded, Init::Random];
 
 fn method(init: Init, lambda: f64) -> Method {
     Method { init, seed: 1, lambda, max_iterations: 500 }
