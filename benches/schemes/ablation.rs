@@ -70,18 +70,18 @@ impl Variant {
     /// what `quality` gives.
     fn bytes_at(&self, setting: &mut Setting, quality: f64, aim: f64) -> Result<f64, Failure> {
         let mut centre = quality;
-        for _ in 0..3 {
-            let off = aim - self.measure(setting, centre)?.sqnr_db;
-            centre += off;
+        let mut middle = self.measure(setting, centre)?;
+        for _ in 0..2 {
+            let off = aim - middle.sqnr_db;
             if off.abs() < 1.0 {
                 break;
             }
+            centre += off;
+            middle = self.measure(setting, centre)?;
         }
-        let mut points = Vec::new();
-        for place in [-SPREAD, 0.0, SPREAD] {
-            let point = self.measure(setting, centre + place)?;
-            points.push([point.sqnr_db - aim, (point.bytes as f64).ln()]);
-        }
+        let ends = [self.measure(setting, centre - SPREAD)?, self.measure(setting, centre + SPREAD)?];
+        let points: Vec<[f64; 2]> =
+            ends.iter().chain([&middle]).map(|point| [point.sqnr_db - aim, (point.bytes as f64).ln()]).collect();
         let mean = |place: usize| points.iter().map(|point| point[place]).sum::<f64>() / points.len() as f64;
         let (x, y) = (mean(0), mean(1));
         let slope = points.iter().map(|p| (p[0] - x) * (p[1] - y)).sum::<f64>()

@@ -10,6 +10,21 @@ pub(crate) struct Curve {
     pub(crate) points: Vec<[f64; 2]>,
 }
 
+impl Curve {
+    /// Puts the curve in the place of the one that `curves` has of the same model and scheme; else behind the model's
+    /// others.
+    pub(crate) fn replace(self, curves: &mut Vec<Self>) {
+        let is_same = |other: &&mut Self| other.model == self.model && other.scheme == self.scheme;
+        match curves.iter_mut().find(is_same) {
+            Some(other) => *other = self,
+            None => {
+                let last = curves.iter().rposition(|other| other.model == self.model);
+                curves.insert(last.map_or(curves.len(), |last| last + 1), self);
+            }
+        }
+    }
+}
+
 /// The curves as a table.
 pub(crate) fn write(curves: &[Curve]) -> String {
     let mut text = String::from("model;scheme;output SQNR in dB;bytes\n");
