@@ -11,16 +11,18 @@
 //! in turning order, so that what else the machine does hits all alike; a column is the median over the rounds of time
 //! over the original's time in the same round. Models are looked for in `DCOMP_DATA` (default `../shared`).
 
+#[path = "rounds/mod.rs"]
+mod rounds;
+
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use onnx_dcomp::{Compiler, RuntimeKind, RuntimeOptions, load};
 use onnx_dcomp_engine::backend::open_with_library;
 use onnx_dcomp_engine::evidence::synthetic::{Inputs, generator};
 use onnx_dcomp_engine::{ModelSource, PreprocessOptions, Session, Tensor, available};
 use onnx_dcomp_ir::Model;
-
-type Failure = Box<dyn std::error::Error>;
+use rounds::{Failure, measure, median, operator_library};
 
 const MODELS: [&str; 7] = [
     "lenet300",
@@ -31,9 +33,6 @@ const MODELS: [&str; 7] = [
     "espnet_cityscapes",
     "fcn8s_camvid",
 ];
-
-/// A round runs each model for about so long, so that the clock's own cost does not show.
-const ROUND: Duration = Duration::from_millis(4);
 
 /// What the command line asks for.
 struct Request {
@@ -101,17 +100,6 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The operator library, beside the folder of this program where the workspace was built.
-fn operator_library() -> Option<PathBuf> {
-    let name = format!("{}onnx_dcomp_ort{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    let program = std::env::current_exe().ok()?;
-    let found = program.ancestors().skip(1).take(2).map(|folder| folder.join(&name)).find(|path| path.is_file());
-    if found.is_none() {
-        eprintln!("skipped: {name} is not there; `cargo build --release --workspace` makes it");
-    }
-    found
-}
-
 /// One synthetic input of the model at `path`.
 fn input(path: &Path, session: &dyn Session) -> Result<Vec<Tensor>, Failure> {
     let preprocess = PreprocessOptions::beside(path)?.unwrap_or_default();
@@ -120,35 +108,4 @@ fn input(path: &Path, session: &dyn Session) -> Result<Vec<Tensor>, Failure> {
     let mut inputs = Inputs::new(&model, &preprocess);
     inputs.use_full_size();
     Ok(inputs.draw(1, &mut generator(0))?.swap_remove(0))
-}
-
-/// Seconds for one run of each session, round by round.
-fn measure(sessions: &mut [Box<dyn Session>], input: &[Tensor], time: Duration) -> Result<Vec<Vec<f64>>, Failure> {
-    let mut repeats = 1u32;
-    for session in sessions.iter_mut() {
-        session.run(input)?;
-        let started = Instant::now();
-        session.run(input)?;
-        repeats = repeats.max((ROUND.as_secs_f64() / started.elapsed().as_secs_f64()).ceil() as u32);
-    }
-    let (begin, mut rounds) = (Instant::now(), Vec::new());
-    while begin.elapsed() < time || rounds.len() < 5 {
-        let mut round = vec![0.0; sessions.len()];
-        for turn in 0..sessions.len() {
-            let index = (turn + rounds.len()) % sessions.len();
-            let started = Instant::now();
-            for _ in 0..repeats {
-                sessions[index].run(input)?;
-            }
-            round[index] = started.elapsed().as_secs_f64() / f64::from(repeats);
-        }
-        rounds.push(round);
-    }
-    Ok(rounds)
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -248,7 +248,7 @@ impl Compiler {
         // Unchanged is always a candidate, unless it would hold other values than those that plain floats were asked for.
         let outcome = match self.choices.target {
             _ if is_compressed(&original) => Outcome::Unchanged,
-            Target::Packed | Target::Portable | Target::PortableInt4 if is_larger => Outcome::Unchanged,
+            Target::Packed | Target::Fused | Target::Portable | Target::PortableInt4 if is_larger => Outcome::Unchanged,
             Target::Dense if is_larger && is_exact => Outcome::Unchanged,
             _ => Outcome::Compressed,
         };
@@ -394,11 +394,11 @@ impl Compiler {
         let is_packed = is_packed(model);
         match self.choices.target {
             Target::Packed if is_packed => Ok(check_payloads(model)?),
-            Target::Portable | Target::PortableInt4 if is_packed => Err(Error::Usage(format!(
+            Target::Fused | Target::Portable | Target::PortableInt4 if is_packed => Err(Error::Usage(format!(
                 "{} is packed already: use `onnx-dcomp decompress`, and compress what that gives",
                 self.file()
             ))),
-            Target::Packed | Target::Portable | Target::PortableInt4 => Ok(()),
+            Target::Packed | Target::Fused | Target::Portable | Target::PortableInt4 => Ok(()),
             Target::Dense => {
                 Err(Error::Usage(format!("{} is packed already: use `onnx-dcomp decompress`", self.file())))
             }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use onnx_dcomp_codec::{Coder, Limits, Stream};
 use onnx_dcomp_forms::Form;
 use onnx_dcomp_ir::{Model, Weight};
-use onnx_dcomp_load::unpack::{broken_payload, for_each_payload, unpack};
+use onnx_dcomp_load::unpack::{broken_payload, for_each_payload, unpack, weight_names};
 use serde::Serialize;
 
 use crate::Error;
@@ -125,7 +125,7 @@ fn packed_weights(model: &Model) -> Result<HashMap<String, PackedWeight>, Error>
         let is_shared = |stream: &Stream| matches!(stream, Stream::Shared(_));
         let shared = records.iter().zip(&forms).filter(|(record, _)| is_shared(&record.stream));
         let shared_bits: f64 = shared.map(|(_, (_, form))| coded_bits(form)).sum();
-        for ((record, (_, form)), name) in records.iter().zip(&forms).zip(&node.output) {
+        for ((record, (_, form)), name) in records.iter().zip(&forms).zip(weight_names(node)) {
             let stream_bytes = match record.stream {
                 Stream::Own(bytes) => bytes,
                 Stream::Shared(bytes) => (bytes as f64 * coded_bits(form) / shared_bits.max(1.0)).round() as u64,

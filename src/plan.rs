@@ -42,6 +42,8 @@ pub enum Target {
     /// Payloads and the nodes that decode them: the smallest file.
     #[default]
     Packed,
+    /// The same, but that products with matrices compute on what is compressed, where that is faster.
+    Fused,
     /// Standard operators that compute the weights while a model is loaded: runs everywhere, with nothing of ours.
     Portable,
     /// The same, with MatMulNBits of onnxruntime's and tract's own for 4-bit matrices.
@@ -52,12 +54,13 @@ pub enum Target {
 
 impl Target {
     /// Every target.
-    pub const ALL: [Self; 4] = [Self::Packed, Self::Portable, Self::PortableInt4, Self::Dense];
+    pub const ALL: [Self; 5] = [Self::Packed, Self::Fused, Self::Portable, Self::PortableInt4, Self::Dense];
 
     /// Name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Packed => "packed",
+            Self::Fused => "fused",
             Self::Portable => "portable",
             Self::PortableInt4 => "portable-int4",
             Self::Dense => "dense",
@@ -294,11 +297,15 @@ fn read_recipe(file: &Path) -> Result<Resolved, Error> {
 
 fn with_choices(mut text: PipelineText, choices: Choices) -> PipelineText {
     let step = |name: &str, options: Vec<(String, String)>| StepText { name: name.to_owned(), options };
-    if choices.target != Target::Packed {
+    if !matches!(choices.target, Target::Packed | Target::Fused) {
         text.steps.retain(|step| !LOWERING.contains(&step.name.as_str()));
     }
     match choices.target {
         Target::Packed => {}
+        Target::Fused => {
+            let place = text.steps.iter().position(|step| step.name == "pack").unwrap_or(text.steps.len());
+            text.steps.insert(place, step("fuse", Vec::new()));
+        }
         Target::Dense => text.steps.push(step("lower", vec![("target".to_owned(), "dense".to_owned())])),
         Target::Portable | Target::PortableInt4 => {
             if choices.target == Target::PortableInt4 {

@@ -17,6 +17,9 @@ use crate::LoadError;
 /// The operator that decodes a payload into weights.
 const DECODE: &str = "DcompDecode";
 
+/// The operators that multiply with the matrix in a payload: their second input.
+const PRODUCTS: [&str; 2] = ["DcompSparseGemm", "DcompCodebookGemm"];
+
 /// How much [`unpack`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Unpacked {
@@ -124,16 +127,24 @@ fn unpack_graph(
             continue;
         }
         let payload = payload_of(model, &graph.initializer, &nodes, &node)?;
-        let weights = tensors(&node, decoded.next().unwrap_or_default());
+        let decoded = decoded.next().unwrap_or_default();
+        let weights = tensors(weight_names(&node), decoded);
         unpacked.payloads += 1;
         unpacked.weight_bytes +=
             weights.iter().flat_map(|weight| &weight.raw_data).map(|raw| raw.len() as u64).sum::<u64>();
         unpacked.weights += weights.len();
+        if is_product(&node) {
+            graph.initializer.retain(|tensor| tensor.name() != payload.name);
+            nodes.retain(|node| !(is_constant(node) && node.output.first() == Some(&payload.name)));
+        }
         match payload.holder {
             Holder::Initializer => graph.initializer.extend(weights),
             Holder::Constant => nodes.extend(weights.into_iter().map(constant_node)),
         }
-        payloads.extend(node.input);
+        match is_product(&node) {
+            true => nodes.push(plain_product(node)),
+            false => payloads.extend(node.input),
+        }
     }
     let is_read = |name: &String| nodes.iter().any(|node| node.input.contains(name));
     payloads.retain(|name| !is_read(name));
@@ -156,9 +167,31 @@ fn constant_node(mut tensor: TensorProto) -> NodeProto {
     NodeProto { op_type: Some("Constant".to_owned()), output, attribute: vec![value], ..NodeProto::default() }
 }
 
-/// What `node` gives, as tensors under the names of its outputs.
-fn tensors(node: &NodeProto, decoded: Vec<Decoded>) -> Vec<TensorProto> {
-    let named = decoded.into_iter().zip(&node.output).filter(|(_, name)| !name.is_empty());
+fn is_product(node: &NodeProto) -> bool {
+    PRODUCTS.contains(&node.op_type())
+}
+
+/// The standard operator that computes what `node`, a product, does.
+fn plain_product(node: NodeProto) -> NodeProto {
+    let is_transposed = node.attribute.iter().any(|attribute| attribute.name() == "transB" && attribute.i() != 0);
+    // A Gemm takes two-dimensional inputs alone; only a Gemm has a bias, or a matrix that lies the other way round.
+    let is_gemm = is_transposed || node.input.len() > 2;
+    let operator = if is_gemm { "Gemm" } else { "MatMul" };
+    NodeProto { op_type: Some(operator.to_owned()), domain: None, ..node }
+}
+
+/// The names that the weights in the payload of `node`, one of ours, have once they are plain: those of its outputs; a
+/// product's matrix takes the name of the payload.
+pub fn weight_names(node: &NodeProto) -> &[String] {
+    match is_product(node) {
+        true => node.input.get(1..2).unwrap_or_default(),
+        false => &node.output,
+    }
+}
+
+/// What a payload holds, as tensors of these names.
+fn tensors(names: &[String], decoded: Vec<Decoded>) -> Vec<TensorProto> {
+    let named = decoded.into_iter().zip(names).filter(|(_, name)| !name.is_empty());
     named
         .map(|(weight, name)| {
             let bytes = weight.values.bytes().clone();
@@ -183,6 +216,7 @@ enum Holder {
 }
 
 struct Payload {
+    name: String,
     bytes: Bytes,
     holder: Holder,
 }
@@ -194,12 +228,19 @@ fn payload_of(
     nodes: &[NodeProto],
     node: &NodeProto,
 ) -> Result<Payload, LoadError> {
-    if node.op_type() != DECODE {
+    if node.op_type() != DECODE && !is_product(node) {
         let operator = format!("{COMPRESSED_DOMAIN}::{}", node.op_type());
         return Err(packed(model, node, format!("this version does not know the operator `{operator}`; update it")));
     }
-    let [name] = node.input.as_slice() else {
-        return Err(packed(model, node, format!("it takes one input, the payload; found {}", node.input.len())));
+    let name = match (is_product(node), node.input.as_slice()) {
+        (false, [name]) | (true, [_, name] | [_, name, _]) => name,
+        (false, inputs) => {
+            return Err(packed(model, node, format!("it takes one input, the payload; found {}", inputs.len())));
+        }
+        (true, inputs) => {
+            let found = inputs.len();
+            return Err(packed(model, node, format!("it takes an input, a payload and maybe a bias; found {found}")));
+        }
     };
     let initializer = initializers.iter().find(|tensor| tensor.name() == name);
     let constant = || nodes.iter().find(|node| is_constant(node) && node.output.first() == Some(name));
@@ -209,7 +250,7 @@ fn payload_of(
     };
     match constant.map(|constant| constant.data) {
         Some(ConstantData::Values(values)) if values.dtype() == DType::U8 => {
-            Ok(Payload { bytes: values.bytes().clone(), holder })
+            Ok(Payload { name: name.clone(), bytes: values.bytes().clone(), holder })
         }
         _ => Err(packed(model, node, format!("its payload `{name}` is no constant uint8 tensor of the same graph"))),
     }

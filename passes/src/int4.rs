@@ -11,12 +11,12 @@
 
 use bytes::Bytes;
 use onnx_dcomp_forms::{DType, Form, Values};
-use onnx_dcomp_ir::{Evidence, GraphIndex, Model, Weight, WeightId, marker};
+use onnx_dcomp_ir::{Evidence, GraphIndex, Model, Weight};
 use onnx_dcomp_proto::tensor_proto::DataType;
 use onnx_dcomp_proto::{AttributeProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto, attribute_proto};
 use rayon::prelude::*;
 
-use crate::graph_bytes::protected_names;
+use crate::products::{Product, products};
 use crate::registry::Configured;
 use crate::selection::{NamePattern, Settings, check_select, reason_to_leave};
 use crate::{Pass, PassError, PassReport, node};
@@ -54,18 +54,6 @@ impl Configured for Int4 {
     }
 }
 
-/// A matrix product that can be computed in 4 bits.
-struct Product {
-    node: usize,
-    id: WeightId,
-    /// Elements that are summed up for an output.
-    inputs: usize,
-    outputs: usize,
-    /// Whether the matrix has a row for each output.
-    has_rows: bool,
-    bias: Option<String>,
-}
-
 impl Pass for Int4 {
     fn name(&self) -> &'static str {
         Self::NAME
@@ -94,44 +82,13 @@ impl Pass for Int4 {
 
 impl Int4 {
     fn products(&self, model: &Model) -> Vec<Product> {
-        let graph = model.graph();
-        let (index, protected) = (GraphIndex::new(graph), protected_names(&model.proto));
-        let fits = |at: usize| {
-            let node = graph.node.get(at)?;
-            let name = node::input(node, 1)?;
-            let is_seen = index.is_captured(name) || index.is_output(name) || protected.contains(name);
-            if is_seen || index.consumers(name) != [(at, 1)] || model.is_overridable(graph, name) {
-                return None;
-            }
-            let tensor = graph.initializer.iter().find(|tensor| tensor.name() == name)?;
-            let id = marker::weight_of(tensor)?;
-            let weight = model.get_weight(id)?;
-            let options = self.settings.for_weight(weight)?;
-            let is_meant = options.select.matches(&weight.name) && reason_to_leave(weight).is_none();
-            (is_meant && weight.dtype() == DType::F32 && weight.form.dense().all_finite()).then_some(())?;
-            let product = product(node, at, id, &weight.shape)?;
-            (product.inputs.is_multiple_of(BLOCK) && product.inputs > 0).then_some(product)
+        let fits = |weight: &Weight| {
+            let options = self.settings.for_weight(weight);
+            let is_meant = options.is_some_and(|options| options.select.matches(&weight.name));
+            is_meant && reason_to_leave(weight).is_none() && weight.form.dense().all_finite()
         };
-        (0..graph.node.len()).filter_map(fits).collect()
-    }
-}
-
-fn product(node: &NodeProto, at: usize, id: WeightId, shape: &[usize]) -> Option<Product> {
-    let &[first, second] = shape else { return None };
-    node::sole_output(node)?;
-    match node::standard_operator(node) {
-        "MatMul" => Some(Product { node: at, id, inputs: first, outputs: second, has_rows: false, bias: None }),
-        "Gemm" => {
-            let is_plain = node::int(node, "transA", 0) == 0
-                && node::float(node, "alpha", 1.0) == 1.0
-                && node::float(node, "beta", 1.0) == 1.0
-                && !node::has_references(node);
-            let has_rows = node::int(node, "transB", 0) != 0;
-            let (inputs, outputs) = if has_rows { (second, first) } else { (first, second) };
-            let bias = node::input(node, 2).map(str::to_owned);
-            is_plain.then_some(Product { node: at, id, inputs, outputs, has_rows, bias })
-        }
-        _ => None,
+        let in_blocks = |product: &Product| product.inputs.is_multiple_of(BLOCK);
+        products(model, fits).into_iter().filter(in_blocks).collect()
     }
 }
 

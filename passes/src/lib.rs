@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`curvature`] | what the output of a layer makes of errors in its weight |
 //! | [`fold`] | what can be computed before the model runs: constants, BatchNormalization, dead code |
+//! | [`fuse`] | products compute on compressed weights |
 //! | [`graph_bytes`](mod@graph_bytes) | how large a model is beside its weights |
 //! | [`int4`] | matrices become 4-bit blocks, on which runtimes compute |
 //! | [`low_rank`] | kernels become two thin ones and a sparse one |
@@ -29,6 +30,7 @@
 
 pub mod curvature;
 pub mod fold;
+pub mod fuse;
 pub mod graph_bytes;
 pub mod int4;
 pub mod low_rank;
@@ -41,6 +43,7 @@ pub mod pass;
 pub mod pipeline;
 pub mod portable;
 pub mod print;
+mod products;
 pub mod prune;
 pub mod quantize;
 pub mod recipe;
@@ -51,6 +54,7 @@ pub mod share;
 pub mod strip;
 
 pub use fold::Fold;
+pub use fuse::{Fuse, FuseOptions};
 pub use graph_bytes::graph_bytes;
 pub use int4::{Int4, Int4Options};
 pub use low_rank::{LowRank, LowRankOptions};

@@ -50,7 +50,7 @@ crate::choices! {
 
 impl CoderChoice {
     /// The coder of a weight of `elements` in a model of `total`.
-    fn coder(self, elements: usize, total: usize) -> Coder {
+    pub(crate) fn coder(self, elements: usize, total: usize) -> Coder {
         match self {
             Self::Auto if elements >= SLOW_WEIGHT && total >= SLOW_MODEL => Coder::Fast,
             Self::Auto | Self::Small => Coder::Small,
@@ -167,7 +167,7 @@ impl Pass for Pack {
 }
 
 /// Declares that our domain is used.
-fn import(opsets: &mut Vec<OperatorSetIdProto>) {
+pub(crate) fn import(opsets: &mut Vec<OperatorSetIdProto>) {
     if !opsets.iter().any(|opset| opset.domain() == DOMAIN) {
         opsets.push(OperatorSetIdProto { domain: Some(DOMAIN.into()), version: Some(DOMAIN_VERSION) });
     }

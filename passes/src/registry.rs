@@ -32,6 +32,7 @@ pub static PASSES: &[Entry] = &[
     Entry::of::<crate::Prune>(),
     Entry::of::<crate::Share>(),
     Entry::of::<crate::Quantize>(),
+    Entry::of::<crate::Fuse>(),
     Entry::of::<crate::Pack>(),
     Entry::of::<crate::Portable>(),
     Entry::of::<crate::Lower>(),

@@ -5,12 +5,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`fused`] | products that compute on compressed weights |
-//! | [`kernels`] | products with matrices that stay compressed |
 //! | `tract` (feature `tract`) | the operators for tract |
 
-pub mod fused;
-pub mod kernels;
 #[cfg(feature = "tract")]
 pub mod tract;
 

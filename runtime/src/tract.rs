@@ -12,13 +12,13 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use onnx_dcomp_codec::{Decoded, Limits};
 use onnx_dcomp_forms::{DType, Values};
+use onnx_dcomp_kernels::{CODEBOOK_OPERATOR, SPARSE_OPERATOR};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::f16;
 use tract_onnx::tract_hir::internal::*;
 
 use crate::DECODE_OPERATOR;
-use crate::fused::{CODEBOOK_OPERATOR, SPARSE_OPERATOR};
 
 /// Teaches `onnx` to read packed models.
 pub fn register(onnx: &mut tract_onnx::Onnx) {

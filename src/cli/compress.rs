@@ -95,8 +95,9 @@ struct PlanOptions {
     /// A pipeline and rules for single weights, in TOML.
     #[arg(long, value_name = "FILE", group = "plan")]
     recipe: Option<PathBuf>,
-    /// What the output is made of: packed (smallest), portable (standard operators alone, needs nothing of ours),
-    /// portable-int4 (the same, with 4-bit MatMulNBits), dense (plain floats, no smaller) [default: packed].
+    /// What the output is made of: packed (smallest), fused (the same, and products compute on what is compressed,
+    /// where that is faster), portable (standard operators alone, needs nothing of ours), portable-int4 (the same,
+    /// with 4-bit MatMulNBits), dense (plain floats, no smaller) [default: packed].
     #[arg(long)]
     target: Option<Target>,
     /// The entropy coder: small (fewest bytes), fast (decodes at memory speed), huffman [default: small, and

@@ -96,12 +96,18 @@ impl Api {
         unsafe { ((*self.0).CreateStatus)(OrtErrorCode::ORT_FAIL, message.as_ptr()) }
     }
 
-    /// A new domain that holds `operator`; it is never freed, and so outlives every session.
-    pub(crate) fn domain(self, name: &CStr, operator: &'static OrtCustomOp) -> Result<*mut OrtCustomOpDomain, Failure> {
+    /// A new domain that holds `operators`; it is never freed, and so outlives every session.
+    pub(crate) fn domain(
+        self,
+        name: &CStr,
+        operators: &[&'static OrtCustomOp],
+    ) -> Result<*mut OrtCustomOpDomain, Failure> {
         let mut domain = ptr::null_mut();
-        // The name is copied; the operator lives as long as the program.
+        // The name is copied; the operators live as long as the program.
         call!(self, CreateCustomOpDomain(name.as_ptr(), &raw mut domain))?;
-        call!(self, CustomOpDomain_Add(domain, ptr::from_ref(operator)))?;
+        for &operator in operators {
+            call!(self, CustomOpDomain_Add(domain, ptr::from_ref(operator)))?;
+        }
         Ok(domain)
     }
 
@@ -179,6 +185,70 @@ impl Api {
         }
         // SAFETY: the tensor has `length` elements of one byte; onnxruntime keeps constants as they are.
         Ok(Some(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) }))
+    }
+
+    /// An attribute that is an integer; `None` where the node has none of that name.
+    ///
+    /// # Safety
+    /// See [`Self::node_name`].
+    pub(crate) unsafe fn integer(self, info: *const OrtKernelInfo, name: &CStr) -> Option<i64> {
+        let mut value = 0;
+        match call!(self, KernelInfoGetAttribute_int64(info, name.as_ptr(), &raw mut value)) {
+            Ok(()) => Some(value),
+            Err(Failure::Theirs(status)) => {
+                // SAFETY: the call returned it, and nothing else holds it.
+                unsafe { ((*self.0).ReleaseStatus)(status) };
+                None
+            }
+            Err(Failure::Ours(_)) => None,
+        }
+    }
+
+    /// Shape and elements of input `index`, a tensor of `f32` in a processor's memory; `None` where the node has no such
+    /// input. They live as long as the run.
+    ///
+    /// # Safety
+    /// As for [`Self::output`].
+    pub(crate) unsafe fn floats<'a>(
+        self,
+        context: *mut OrtKernelContext,
+        index: usize,
+    ) -> Result<Option<(Vec<i64>, &'a [f32])>, Failure> {
+        let mut count = 0;
+        call!(self, KernelContext_GetInputCount(context, &raw mut count))?;
+        let mut value: *const OrtValue = ptr::null();
+        if index < count {
+            call!(self, KernelContext_GetInput(context, index, &raw mut value))?;
+        }
+        if value.is_null() {
+            return Ok(None);
+        }
+        let mut info: *mut OrtTensorTypeAndShapeInfo = ptr::null_mut();
+        call!(self, GetTensorTypeAndShape(value, &raw mut info))?;
+        let (mut rank, mut length) = (0, 0);
+        let mut kind = ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+        let mut shape = Vec::new();
+        let read = call!(self, GetDimensionsCount(info, &raw mut rank))
+            .and_then(|()| {
+                shape.resize(rank, 0);
+                call!(self, GetDimensions(info, shape.as_mut_ptr(), rank))
+            })
+            .and_then(|()| call!(self, GetTensorShapeElementCount(info, &raw mut length)))
+            .and_then(|()| call!(self, GetTensorElementType(info, &raw mut kind)));
+        // SAFETY: made above, and not used any more.
+        unsafe { ((*self.0).ReleaseTensorTypeAndShapeInfo)(info) };
+        read?;
+        if kind != ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT {
+            return Err(Failure::Ours(format!("a product takes f32; this input holds {kind:?}")));
+        }
+        let mut data: *mut c_void = ptr::null_mut();
+        // Nothing is written through the pointer.
+        call!(self, GetTensorMutableData(value.cast_mut(), &raw mut data))?;
+        if length == 0 || data.is_null() {
+            return Ok(Some((shape, &[])));
+        }
+        // SAFETY: the tensor has `length` elements of this type, which nobody changes while its readers run.
+        Ok(Some((shape, unsafe { std::slice::from_raw_parts(data.cast::<f32>(), length) })))
     }
 
     /// The memory of output `index`, a tensor of that `shape`; null where it has no bytes.

@@ -99,7 +99,7 @@ impl Weight {
 ///
 /// # Safety
 /// See [`Kernel::new`].
-unsafe fn label(api: Api, info: *const OrtKernelInfo) -> String {
+pub(crate) unsafe fn label(api: Api, info: *const OrtKernelInfo) -> String {
     // SAFETY: the caller's promise.
     let name = unsafe { api.node_name(info) }.unwrap_or_default();
     if name.is_empty() {

@@ -18,12 +18,14 @@
 //! | module | what |
 //! |---|---|
 //! | `api` | onnxruntime's functions with Rust's errors; errors as onnxruntime's statuses; no panic gets out |
-//! | `kernel` | one node: its decoded weights, and handing them out |
+//! | `gemm` | the products, which compute on compressed weights |
+//! | `kernel` | one `DcompDecode` node: its decoded weights, and handing them out |
 //! | `operator` | what onnxruntime is told of `DcompDecode` |
 
 #![allow(unsafe_code, reason = "onnxruntime's interface is one of C")]
 
 mod api;
+mod gemm;
 mod kernel;
 mod operator;
 

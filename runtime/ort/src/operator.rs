@@ -1,4 +1,4 @@
-//! What onnxruntime is told of `DcompDecode`.
+//! What onnxruntime is told of `DcompDecode`, and how it finds the products in `gemm`.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::{Mutex, PoisonError};
@@ -9,6 +9,7 @@ use ort_sys::{
 };
 
 use crate::api::{API_VERSION, Api, Failure};
+use crate::gemm;
 use crate::kernel::Kernel;
 
 /// The operator and its domain, as files have them. The crate that has these names for Rust may come with tract, which
@@ -17,6 +18,8 @@ const NAME: &CStr = c"DcompDecode";
 const DOMAIN: &CStr = c"ai.dcomp";
 
 static DECODE: OrtCustomOp = decode();
+static SPARSE: OrtCustomOp = gemm::operator(gemm::sparse_name, gemm::create_sparse);
+static CODEBOOK: OrtCustomOp = gemm::operator(gemm::codebook_name, gemm::create_codebook);
 
 /// The domain of each onnxruntime in this process: sessions keep the pointer, and nobody says when the last of them is
 /// gone, so domains stay, and each onnxruntime gets one.
@@ -35,7 +38,7 @@ pub(crate) fn register(api: Api, options: *mut OrtSessionOptions) -> Result<(), 
     let domain = match known {
         Some(domain) => domain,
         None => {
-            let made = Domain(api.domain(DOMAIN, &DECODE)?);
+            let made = Domain(api.domain(DOMAIN, &[&DECODE, &SPARSE, &CODEBOOK])?);
             domains.push((api, made));
             made
         }
@@ -74,11 +77,11 @@ unsafe extern "system" fn name(_: *const OrtCustomOp) -> *const c_char {
 }
 
 /// Null means the processor.
-unsafe extern "system" fn provider(_: *const OrtCustomOp) -> *const c_char {
+pub(crate) unsafe extern "system" fn provider(_: *const OrtCustomOp) -> *const c_char {
     std::ptr::null()
 }
 
-unsafe extern "system" fn one(_: *const OrtCustomOp) -> usize {
+pub(crate) unsafe extern "system" fn one(_: *const OrtCustomOp) -> usize {
     1
 }
 
@@ -94,7 +97,7 @@ unsafe extern "system" fn input_type(_: *const OrtCustomOp, _: usize) -> ONNXTen
     ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8
 }
 
-unsafe extern "system" fn output_type(_: *const OrtCustomOp, _: usize) -> ONNXTensorElementDataType {
+pub(crate) unsafe extern "system" fn output_type(_: *const OrtCustomOp, _: usize) -> ONNXTensorElementDataType {
     ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT
 }
 
@@ -112,7 +115,7 @@ unsafe extern "system" fn output_characteristic(
     OrtCustomOpInputOutputCharacteristic::INPUT_OUTPUT_VARIADIC
 }
 
-unsafe extern "system" fn input_memory(_: *const OrtCustomOp, _: usize) -> OrtMemType {
+pub(crate) unsafe extern "system" fn input_memory(_: *const OrtCustomOp, _: usize) -> OrtMemType {
     OrtMemType::OrtMemTypeDefault
 }
 

@@ -80,6 +80,20 @@ fn a_stock_onnxruntime_runs_lenet5() {
 }
 
 #[test]
+fn a_stock_onnxruntime_computes_on_compressed_weights() {
+    for values in
+        ["prune(sparsity=0.92), share(clusters=16)", "prune(sparsity=0.9), share(clusters=64)", "share(clusters=16)"]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let (fused, plain) = (folder.path().join("fused.onnx"), folder.path().join("plain.onnx"));
+        let plan = Plan::Passes(format!("fold, {values}, strip, fuse(when=always), pack"));
+        Compiler::new(root().join("fixtures/lenet300.onnx")).output(fused.clone()).plan(plan).run().unwrap();
+        onnx_dcomp::decompress(&fused, &plain, &()).unwrap();
+        run_stock(&fused, &plain);
+    }
+}
+
+#[test]
 fn a_stock_onnxruntime_runs_models_with_subgraphs() {
     runs(&root().join("fixtures/models/if_branches.onnx"));
 }

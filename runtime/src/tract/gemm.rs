@@ -3,11 +3,10 @@
 
 use std::sync::{Arc, OnceLock};
 
+use onnx_dcomp_kernels::{FusedMatrix, TRANSPOSED_ATTRIBUTE};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
-
-use crate::fused::{FusedMatrix, TRANSPOSED_ATTRIBUTE};
 
 pub(super) fn build(
     _context: &ParsingContext<'_>,

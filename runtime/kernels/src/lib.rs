@@ -2,17 +2,20 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`fused`] | a matrix out of a payload, in the memory of one of the others |
 //! | [`sparse`] | a matrix with few non-zeros, of few distinct values, times vectors |
 //! | [`nibbles`] | a matrix of at most 16 distinct values, times vectors |
 //!
 //! Sums are taken in another order than a dense product takes them, and what a zero weight meets is not looked at: an
 //! infinite input does not become a NaN. On every processor the sums are the same to the bit.
 
+pub mod fused;
 pub mod nibbles;
 pub mod sparse;
 
 use onnx_dcomp_forms::Form;
 
+pub use fused::{CODEBOOK_OPERATOR, FusedError, FusedMatrix, SPARSE_OPERATOR, TRANSPOSED_ATTRIBUTE};
 pub use nibbles::NibbleMatrix;
 pub use sparse::SparseMatrix;
 

@@ -6,7 +6,7 @@
 use onnx_dcomp_codec::processor;
 use onnx_dcomp_forms::Form;
 
-use super::{Order, distinct_values, for_each_value};
+use crate::{Order, distinct_values, for_each_value};
 
 /// Elements of a row that lie in one block.
 const BLOCK: usize = LANES * NIBBLES;

@@ -8,7 +8,7 @@
 
 use onnx_dcomp_codec::{DecodeError, Limits, decode_forms};
 
-use crate::kernels::{NibbleMatrix, Order, SparseMatrix};
+use crate::{NibbleMatrix, Order, SparseMatrix};
 
 /// The operator whose weight is held as its non-zeros.
 pub const SPARSE_OPERATOR: &str = "DcompSparseGemm";

@@ -1,7 +1,7 @@
 //! Kernels on compressed weights against the plain product.
 
 use onnx_dcomp_forms::{DType, Form, Values};
-use onnx_dcomp_runtime::kernels::{NibbleMatrix, Order, SparseMatrix};
+use onnx_dcomp_kernels::{NibbleMatrix, Order, SparseMatrix};
 use proptest::prelude::*;
 
 /// A matrix, row by row, of `count` values and zeros.

@@ -14,7 +14,7 @@
 use onnx_dcomp_codec::processor::{self, Work};
 use onnx_dcomp_forms::Form;
 
-use super::{Order, distinct_values, for_each_value};
+use crate::{Order, distinct_values, for_each_value};
 
 /// Columns of a panel.
 const PANEL: usize = 1 << COLUMN_BITS;

@@ -1,0 +1,199 @@
+//! `DcompSparseGemm` and `DcompCodebookGemm`: the matrix stays compressed in memory.
+
+use std::ffi::{CStr, c_char, c_void};
+
+use onnx_dcomp_kernels::{CODEBOOK_OPERATOR, FusedMatrix, SPARSE_OPERATOR};
+use ort_sys::{
+    ONNXTensorElementDataType, OrtApi, OrtCustomOp, OrtCustomOpInputOutputCharacteristic, OrtKernelContext,
+    OrtKernelInfo, OrtStatusPtr,
+};
+
+use crate::api::{API_VERSION, Api, Failure};
+use crate::kernel::label;
+use crate::operator::{input_memory, one, output_type, provider};
+
+/// The operators' types, as files have them.
+const SPARSE: &CStr = c"DcompSparseGemm";
+const CODEBOOK: &CStr = c"DcompCodebookGemm";
+
+/// Where the payload stands among the inputs.
+const PAYLOAD: usize = 1;
+
+/// A function that onnxruntime calls to make a kernel.
+type Create = unsafe extern "system" fn(
+    *const OrtCustomOp,
+    *const OrtApi,
+    *const OrtKernelInfo,
+    *mut *mut c_void,
+) -> OrtStatusPtr;
+
+/// An input of f32, a payload of uint8 and maybe a bias of f32 in, one f32 tensor out.
+pub(crate) const fn operator(
+    name: unsafe extern "system" fn(*const OrtCustomOp) -> *const c_char,
+    create: Create,
+) -> OrtCustomOp {
+    // SAFETY: a version and optional functions, for all of which zero is a value. Fields of later versions stay zero;
+    // onnxruntime reads none of them, since the version says so.
+    let mut operator: OrtCustomOp = unsafe { std::mem::zeroed() };
+    operator.version = API_VERSION;
+    operator.GetName = Some(name);
+    operator.GetExecutionProviderType = Some(provider);
+    operator.GetInputType = Some(input_type);
+    operator.GetInputTypeCount = Some(three);
+    operator.GetInputCharacteristic = Some(input_characteristic);
+    operator.GetInputMemoryType = Some(input_memory);
+    operator.GetOutputType = Some(output_type);
+    operator.GetOutputTypeCount = Some(one);
+    operator.GetOutputCharacteristic = Some(output_characteristic);
+    operator.CreateKernelV2 = Some(create);
+    operator.KernelComputeV2 = Some(compute);
+    operator.KernelDestroy = Some(destroy);
+    operator
+}
+
+pub(crate) unsafe extern "system" fn sparse_name(_: *const OrtCustomOp) -> *const c_char {
+    SPARSE.as_ptr()
+}
+
+pub(crate) unsafe extern "system" fn codebook_name(_: *const OrtCustomOp) -> *const c_char {
+    CODEBOOK.as_ptr()
+}
+
+unsafe extern "system" fn three(_: *const OrtCustomOp) -> usize {
+    3
+}
+
+unsafe extern "system" fn input_type(_: *const OrtCustomOp, index: usize) -> ONNXTensorElementDataType {
+    match index {
+        PAYLOAD => ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
+        _ => ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+    }
+}
+
+unsafe extern "system" fn input_characteristic(
+    _: *const OrtCustomOp,
+    index: usize,
+) -> OrtCustomOpInputOutputCharacteristic {
+    match index {
+        0 | PAYLOAD => OrtCustomOpInputOutputCharacteristic::INPUT_OUTPUT_REQUIRED,
+        _ => OrtCustomOpInputOutputCharacteristic::INPUT_OUTPUT_OPTIONAL,
+    }
+}
+
+unsafe extern "system" fn output_characteristic(
+    _: *const OrtCustomOp,
+    _: usize,
+) -> OrtCustomOpInputOutputCharacteristic {
+    OrtCustomOpInputOutputCharacteristic::INPUT_OUTPUT_REQUIRED
+}
+
+pub(crate) unsafe extern "system" fn create_sparse(
+    _: *const OrtCustomOp,
+    api: *const OrtApi,
+    info: *const OrtKernelInfo,
+    kernel: *mut *mut c_void,
+) -> OrtStatusPtr {
+    // SAFETY: onnxruntime's promises, passed on.
+    unsafe { create(SPARSE_OPERATOR, api, info, kernel) }
+}
+
+pub(crate) unsafe extern "system" fn create_codebook(
+    _: *const OrtCustomOp,
+    api: *const OrtApi,
+    info: *const OrtKernelInfo,
+    kernel: *mut *mut c_void,
+) -> OrtStatusPtr {
+    // SAFETY: onnxruntime's promises, passed on.
+    unsafe { create(CODEBOOK_OPERATOR, api, info, kernel) }
+}
+
+/// # Safety
+/// As onnxruntime calls it.
+unsafe fn create(
+    operator: &str,
+    api: *const OrtApi,
+    info: *const OrtKernelInfo,
+    kernel: *mut *mut c_void,
+) -> OrtStatusPtr {
+    // SAFETY: onnxruntime passes its table of the version that the operator asks for.
+    let api = unsafe { Api::of_callback(api) };
+    api.guard(|| {
+        // SAFETY: onnxruntime passes what describes the node, and where it wants the kernel.
+        unsafe { *kernel = Box::into_raw(Box::new(Product::new(api, info, operator)?)).cast() };
+        Ok(())
+    })
+}
+
+unsafe extern "system" fn compute(kernel: *mut c_void, context: *mut OrtKernelContext) -> OrtStatusPtr {
+    // SAFETY: onnxruntime passes what `create` made, and several threads may read it.
+    let product = unsafe { &*kernel.cast::<Product>() };
+    // SAFETY: onnxruntime passes the context of this run.
+    product.api.guard(|| unsafe { product.run(context) })
+}
+
+unsafe extern "system" fn destroy(kernel: *mut c_void) {
+    if !kernel.is_null() {
+        // SAFETY: onnxruntime passes what `create` made, once.
+        drop(unsafe { Box::from_raw(kernel.cast::<Product>()) });
+    }
+}
+
+/// A node with its matrix.
+struct Product {
+    api: Api,
+    /// What messages call the node.
+    name: String,
+    matrix: FusedMatrix,
+}
+
+impl Product {
+    /// # Safety
+    /// `info` is what onnxruntime passed to create the kernel, which is not yet done.
+    unsafe fn new(api: Api, info: *const OrtKernelInfo, operator: &str) -> Result<Self, Failure> {
+        // SAFETY: the caller's promise, for all three.
+        let (name, payload, transposed) =
+            unsafe { (label(api, info), api.constant_bytes(info, PAYLOAD)?, api.integer(info, c"transB")) };
+        let named = |reason: String| Failure::Ours(format!("node `{name}`: {reason}"));
+        let payload = payload.ok_or_else(|| {
+            named("its payload is no constant of the same graph, so that it cannot be decoded".to_owned())
+        })?;
+        let matrix = FusedMatrix::decode(payload, operator, transposed.unwrap_or(0) != 0);
+        let matrix = matrix.map_err(|error| named(error.to_string()))?;
+        Ok(Self { api, name, matrix })
+    }
+
+    /// # Safety
+    /// `context` is what onnxruntime passed to run this kernel, which is not yet done.
+    unsafe fn run(&self, context: *mut OrtKernelContext) -> Result<(), Failure> {
+        let named = |reason: String| Failure::Ours(format!("node `{}`: {reason}", self.name));
+        // SAFETY: the caller's promise, for both.
+        let (input, bias) = unsafe { (self.api.floats(context, 0)?, self.api.floats(context, 2)?) };
+        let (mut shape, input) = input.ok_or_else(|| named("it lacks its input".to_owned()))?;
+        let (rows, columns) = (self.matrix.rows(), self.matrix.columns());
+        match shape.last_mut() {
+            Some(last) if usize::try_from(*last) == Ok(columns) => *last = rows as i64,
+            _ => {
+                let reason = format!("its input has the shape {shape:?} where vectors of {columns} elements go");
+                return Err(named(reason));
+            }
+        }
+        let bias = bias.map(|(_, bias)| bias);
+        if bias.is_some_and(|bias| bias.len() != rows) {
+            return Err(named(format!("its bias has not {rows} elements")));
+        }
+        // SAFETY: the caller's promise.
+        let target = unsafe { self.api.output(context, 0, &shape) }?;
+        if target.is_null() {
+            return Ok(());
+        }
+        let length = input.len() / columns * rows;
+        // SAFETY: onnxruntime has just allocated a tensor of f32 of this shape: `rows` elements for each vector of the
+        // input, whose length its shape says. Nobody else has it before the run ends.
+        let outputs = unsafe {
+            target.write_bytes(0, length * size_of::<f32>());
+            std::slice::from_raw_parts_mut(target.cast::<f32>(), length)
+        };
+        self.matrix.multiply(input, bias, outputs);
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! Products that compute on compressed weights, against the plain file.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use onnx_dcomp::{RuntimeKind, RuntimeOptions, decompress, load};
+use onnx_dcomp_engine::Tensor;
+use onnx_dcomp_fixtures::models::fully_connected;
+use onnx_dcomp_ir::Model;
+use onnx_dcomp_proto::Message;
+use support::{compress, fixture, folder, program};
+
+const SPARSE: &str = "fold, strip, prune(sparsity=0.92), share(clusters=16), fuse(when=always), pack";
+const CODEBOOK: &str = "fold, strip, share(clusters=16), fuse(when=always), pack";
+
+/// The model at `input`, compressed by `passes`, and the plain form of that.
+fn fused_and_plain(input: &Path, folder: &Path, passes: &str) -> (PathBuf, PathBuf) {
+    let (fused, plain) = (folder.join("fused.onnx"), folder.join("plain.onnx"));
+    compress(input, &fused, &["--passes", passes]);
+    decompress(&fused, &plain, &()).unwrap();
+    (fused, plain)
+}
+
+fn operators(path: &Path) -> Vec<String> {
+    Model::open(path).unwrap().graph().node.iter().map(|node| node.op_type().to_owned()).collect()
+}
+
+/// What the model at `path` makes of some input, or all that is said of why not.
+fn run(path: &Path, shape: &[usize]) -> Result<Vec<f32>, String> {
+    fn all(error: &dyn std::error::Error) -> String {
+        std::iter::successors(Some(error), |error| error.source()).map(|error| format!("{error:#}; ")).collect()
+    }
+    let values = (0..shape.iter().product::<usize>()).map(|index| (index as f32 * 0.37).sin()).collect();
+    let input = Tensor::from_f32(shape.to_vec(), values).unwrap();
+    let session = load(path, RuntimeKind::Tract, &RuntimeOptions::default());
+    let outputs = session.map_err(|error| all(&error))?.run(&[input]).map_err(|error| all(&error))?;
+    Ok(outputs[0].to_f32().into_owned())
+}
+
+fn outputs(path: &Path, shape: &[usize]) -> Vec<f32> {
+    run(path, shape).unwrap()
+}
+
+fn assert_close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    let scale = expected.iter().fold(0f32, |scale, value| scale.max(value.abs()));
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() <= 1e-5 * scale, "{found} against {expected}");
+    }
+}
+
+#[test]
+fn every_product_is_fused_and_computes_what_the_plain_file_does() {
+    for (passes, operator) in [(SPARSE, "DcompSparseGemm"), (CODEBOOK, "DcompCodebookGemm")] {
+        let folder = folder();
+        let (fused, plain) = fused_and_plain(&fixture("lenet300.onnx"), folder.path(), passes);
+        // The last one is so small that codes are quicker than non-zeros.
+        let found = operators(&fused);
+        assert!(found.iter().any(|name| name == operator), "{found:?}");
+        let is_fused = |name: &&String| ["DcompSparseGemm", "DcompCodebookGemm"].contains(&name.as_str());
+        assert_eq!(found.iter().filter(is_fused).count(), 3, "{found:?}");
+        assert_eq!(operators(&plain).iter().filter(|name| *name == "Gemm").count(), 3);
+        for batch in [1, 3, 9] {
+            let shape = [batch, 1, 28, 28];
+            assert_close(&outputs(&fused, &shape), &outputs(&plain, &shape));
+        }
+    }
+}
+
+#[test]
+fn a_matmul_whose_matrix_lies_the_other_way_round_is_fused_too() {
+    let folder = folder();
+    let mut model = fully_connected(50, 70, |index| [0.0, 0.0, 0.5, 0.0, -0.25, 0.0, 0.0][index % 7]);
+    let graph = model.graph.as_mut().unwrap();
+    graph.initializer[0].dims = vec![50, 70];
+    graph.initializer.truncate(1);
+    graph.node[0].op_type = Some("MatMul".to_owned());
+    graph.node[0].attribute.clear();
+    graph.node[0].input.truncate(2);
+    let input = folder.path().join("net.onnx");
+    std::fs::write(&input, model.encode_to_vec()).unwrap();
+    let (fused, plain) = fused_and_plain(&input, folder.path(), "recognise, fuse(when=always), pack");
+    assert_eq!(operators(&fused), ["DcompCodebookGemm"]);
+    assert_eq!(operators(&plain), ["MatMul"]);
+    assert_close(&outputs(&fused, &[1, 50]), &outputs(&plain, &[1, 50]));
+    assert_eq!(outputs(&plain, &[1, 50]), outputs(&input, &[1, 50]), "nothing was lost");
+}
+
+#[test]
+fn the_target_leaves_dense_what_is_faster_dense() {
+    let folder = folder();
+    let input = fixture("lenet300.onnx");
+    let fused = folder.path().join("fused.onnx");
+    let passes = "fold, prune(sparsity=0.92), share(clusters=16), strip, fuse, pack";
+    compress(&input, &fused, &["--passes", passes]);
+    // At 8 % of the weights the large layer pays.
+    assert!(operators(&fused).iter().any(|name| name == "DcompSparseGemm"), "{:?}", operators(&fused));
+    compress(&input, &fused, &["--target", "fused", "--quality", "high"]);
+    assert!(!operators(&fused).iter().any(|name| name == "DcompSparseGemm"), "{:?}", operators(&fused));
+}
+
+#[test]
+fn a_damaged_payload_and_a_vector_of_another_length_are_errors_that_name_the_node() {
+    let folder = folder();
+    let (fused, _) = fused_and_plain(&fixture("lenet300.onnx"), folder.path(), SPARSE);
+    let mut model = onnx_dcomp_proto::ModelProto::decode(std::fs::read(&fused).unwrap().as_slice()).unwrap();
+    let payload = model.graph.as_mut().unwrap().initializer.iter_mut().max_by_key(|tensor| tensor.raw_data().len());
+    let payload = payload.unwrap();
+    let mut bytes = payload.raw_data().to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    payload.raw_data = Some(bytes.into());
+    let damaged = folder.path().join("damaged.onnx");
+    std::fs::write(&damaged, model.encode_to_vec()).unwrap();
+    let error = run(&damaged, &[1, 1, 28, 28]).expect_err("a damaged payload must not run");
+    assert!(error.contains("damaged") && error.contains("node `"), "{error}");
+    let error = run(&fused, &[1, 1, 28, 27]).expect_err("28 times 28 elements are wanted");
+    assert!(error.contains("does not fit"), "{error}");
+    let said = program().arg("inspect").arg(&damaged).assert().code(1);
+    let said = String::from_utf8_lossy(&said.get_output().stderr).into_owned();
+    assert!(said.contains("checksum") && said.contains("damaged.onnx"), "{said}");
+}
+
+#[test]
+fn inspect_tells_the_fused_weights() {
+    let folder = folder();
+    let (fused, _) = fused_and_plain(&fixture("lenet300.onnx"), folder.path(), SPARSE);
+    let said = program().args(["inspect", "--json"]).arg(&fused).assert().success();
+    let report: serde_json::Value = serde_json::from_slice(&said.get_output().stdout).unwrap();
+    let weights = report["weights"].as_array().unwrap();
+    let fused: Vec<_> = weights.iter().filter(|weight| weight["form"] == "codebook").collect();
+    assert_eq!(fused.len(), 3, "{weights:?}");
+    assert!(fused.iter().all(|weight| weight["density"].as_f64().unwrap() < 0.1), "{fused:?}");
+}
