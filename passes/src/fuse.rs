@@ -61,7 +61,7 @@ crate::options! {
         /// What a non-zero of a sparse matrix takes, in picoseconds.
         pub nonzero: f64 = 430.0, within 0.0..=1e6;
         /// What an element of a matrix of four-bit codes takes, in picoseconds.
-        pub code: f64 = 75.0, within 0.0..=1e6;
+        pub code: f64 = 155.0, within 0.0..=1e6;
         /// Matrices to fuse, by name.
         pub select: NamePattern = NamePattern::all();
     }
