@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use onnx_dcomp_load::unpack;
 use onnx_dcomp::report::style::grouped;
 use onnx_dcomp_engine::{ModelSource, RuntimeKind, RuntimeOptions, open};
 use onnx_dcomp_fixtures::models::fcn8s_vgg16;
 use onnx_dcomp_ir::Model;
+use onnx_dcomp_load::unpack;
 use onnx_dcomp_proto::write_model;
 use wait4::Wait4;
 

@@ -54,7 +54,8 @@ fn node_decodes_and_runs_lenet5() {
     let image: Vec<f32> = (0..784).map(|index| ((index * 7919) % 256) as f32 / 255.0).collect();
     std::fs::write(&file, image.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
     let mut session = load(&packed, RuntimeKind::Tract, &RuntimeOptions::default()).unwrap();
-    let expected = session.run(&[Tensor::from_f32(vec![1, 1, 28, 28], image).unwrap()]).unwrap()[0].to_f32().into_owned();
+    let expected =
+        session.run(&[Tensor::from_f32(vec![1, 1, 28, 28], image).unwrap()]).unwrap()[0].to_f32().into_owned();
 
     let done = node(&module, &packed, &file);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -145,7 +145,10 @@ fn tract_reads_packed_weights_of_every_type_that_its_operators_compute_in() {
 #[test]
 fn onnxruntime_gets_packed_weights_as_if_they_had_been_dense() {
     if onnxruntime("onnxruntime_gets_packed_weights_as_if_they_had_been_dense") {
-        assert_eq!(run(RuntimeKind::Onnxruntime, &packed(DType::F32, false), &[[1.0, 2.0]]).unwrap(), [9.5, 12.25, 14.0]);
+        assert_eq!(
+            run(RuntimeKind::Onnxruntime, &packed(DType::F32, false), &[[1.0, 2.0]]).unwrap(),
+            [9.5, 12.25, 14.0]
+        );
     }
 }
 

@@ -130,7 +130,11 @@ pub unsafe extern "C" fn onnx_dcomp_tensor_at(model: *const Model, index: usize,
 /// # Safety
 /// `model` is null or open; `name` is null or ends with a zero; `tensor` is null or may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn onnx_dcomp_tensor_named(model: *const Model, name: *const c_char, tensor: *mut Tensor) -> Code {
+pub unsafe extern "C" fn onnx_dcomp_tensor_named(
+    model: *const Model,
+    name: *const c_char,
+    tensor: *mut Tensor,
+) -> Code {
     guard(|| {
         // SAFETY: the caller's promise, for both.
         let (model, name) = unsafe { (opened(model)?, text(name, "name")?) };

@@ -97,11 +97,7 @@ impl Api {
     }
 
     /// A new domain that holds `operator`; it is never freed, and so outlives every session.
-    pub(crate) fn domain(
-        self,
-        name: &CStr,
-        operator: &'static OrtCustomOp,
-    ) -> Result<*mut OrtCustomOpDomain, Failure> {
+    pub(crate) fn domain(self, name: &CStr, operator: &'static OrtCustomOp) -> Result<*mut OrtCustomOpDomain, Failure> {
         let mut domain = ptr::null_mut();
         // The name is copied; the operator lives as long as the program.
         call!(self, CreateCustomOpDomain(name.as_ptr(), &raw mut domain))?;
