@@ -11,8 +11,8 @@ use ort::value::{DynValue, PrimitiveTensorElementType, Tensor};
 use crate::{LoadError, Loaded, LoadedWeight};
 
 /// Makes a session of `loaded`, with whatever was set in `builder`: onnxruntime gets the weights as external
-/// initializers, and optimises as if the file had been dense. Weights are handed over one by one, so that no second
-/// copy of all of them exists.
+/// initializers, and optimises as if the file had been dense. Weights are handed over one by one, so that we make no
+/// second copy of all of them; onnxruntime makes one while it optimises, and takes no tensor in memory of its own.
 ///
 /// # Errors
 /// [`LoadError::Onnxruntime`] in onnxruntime's words.

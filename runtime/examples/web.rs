@@ -10,7 +10,7 @@
 #![allow(unsafe_code, reason = "the functions are called from JavaScript")]
 
 use std::cell::RefCell;
-use std::slice;
+use std::ptr;
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
@@ -37,7 +37,7 @@ pub extern "C" fn reserve(bytes: usize) -> *mut u8 {
 /// `start` is what [`reserve`] gave for as many `bytes`, and is given once.
 unsafe fn taken(start: *mut u8, bytes: usize) -> Box<[u8]> {
     // SAFETY: the caller's promise.
-    unsafe { Box::from_raw(slice::from_raw_parts_mut(start, bytes)) }
+    unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(start, bytes)) }
 }
 
 /// Opens the ONNX model in memory of [`reserve`], for an input of four dimensions; 1 where that succeeds.
