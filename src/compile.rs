@@ -4,6 +4,7 @@ mod command;
 mod default;
 mod gathering;
 mod goal;
+mod iterative;
 mod passes;
 mod reporting;
 mod search;
@@ -11,6 +12,7 @@ mod search;
 use std::path::{Path, PathBuf};
 
 use onnx_dcomp_codec::Coder;
+use onnx_dcomp_engine::backend::Recorded;
 use onnx_dcomp_engine::{PreprocessOptions, RuntimeKind};
 use onnx_dcomp_ir::{Model, Weight};
 use onnx_dcomp_load::is_packed;
@@ -51,6 +53,7 @@ pub struct Compiler {
     choices: Choices,
     threads: usize,
     check: Option<Check>,
+    max_bytes: Option<u64>,
     observing: Observing,
     depfile: Option<PathBuf>,
     report: Option<PathBuf>,
@@ -85,6 +88,7 @@ impl Compiler {
             choices: Choices::default(),
             threads: 0,
             check: None,
+            max_bytes: None,
             observing: Observing::default(),
             depfile: None,
             report: None,
@@ -160,6 +164,16 @@ impl Compiler {
         self
     }
 
+    /// Keeps to a number of bytes without samples. Where the plan leaves open how finely weights are quantised, the best
+    /// file that fits is searched, by the error of the outputs on synthetic inputs; else the bytes are checked. Where
+    /// nothing fits, nothing is written and [`Self::run`] ends with [`Error::Unmet`]. A goal of [`Self::budget`] comes
+    /// first. Default: any number.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = Some(bytes);
+        self
+    }
+
     /// Lets the passes learn from the training side of the samples that [`Self::validate`] or [`Self::budget`] names,
     /// instead of from synthetic inputs. Default: only where a budget is searched.
     #[must_use]
@@ -214,6 +228,7 @@ impl Compiler {
 
     fn compile(&self, watch: &dyn Watch) -> Result<Compilation, Error> {
         let plan = self.plan.resolve(self.choices)?;
+        self.check_sparsity_goal(&plan)?;
         self.check_depfile()?;
         let staged = self.output.as_deref().map(Staged::beside).transpose()?;
         let depfile = self.depfile.as_deref().map(Staged::beside).transpose()?;
@@ -232,9 +247,11 @@ impl Compiler {
 
         let ran = if is_compressed(&model) {
             self.check_packed(&model)?;
-            Ran { passes: Vec::new(), evidence: None, pipeline: plan.text.to_string(), search: None, failure: None }
+            Ran::of(Vec::new(), None, plan.text.to_string())
         } else if let Some(asked) = self.searched(&plan) {
             self.search(&plan, &mut model, asked, &preprocess, &mut gathering, watch)?
+        } else if let Some(bytes) = self.bytes_to_fit().filter(|_| plan.can_search()) {
+            self.fit(&plan, &mut model, bytes, &preprocess, &mut gathering, watch)?
         } else if let Some(quality) = self.plan.default_quality() {
             self.run_default(&plan, quality, &mut model, &preprocess, &mut gathering, watch)?
         } else {
@@ -270,8 +287,9 @@ impl Compiler {
         }
         warnings.iter().for_each(|warning| watch.warn(warning));
         made.warnings = warnings;
-        let report = report.map(|report| (report, self.details(&original, &plan, written)));
-        self.deliver(Places { staged, depfile, report }, written, ran.failure, &mut made, watch)?;
+        let report = report.map(|report| (report, self.details(&original, &plan, written, made.search.as_ref())));
+        let sessions = ran.sessions.filter(|_| outcome == Outcome::Compressed);
+        self.deliver(Places { staged, depfile, report }, (written, sessions), ran.failure, &mut made, watch)?;
         Ok(made)
     }
 
@@ -279,12 +297,12 @@ impl Compiler {
     fn deliver(
         &self,
         Places { staged, depfile, report }: Places,
-        model: &Model,
+        (model, sessions): (&Model, Option<[Recorded; 2]>),
         failure: Option<Error>,
         made: &mut Compilation,
         watch: &dyn Watch,
     ) -> Result<(), Error> {
-        let write = || staged.as_ref().map_or(Ok(()), |staged| self.write(staged, model, made, watch));
+        let write = || staged.as_ref().map_or(Ok(()), |staged| self.write(staged, model, sessions, made, watch));
         let done = failure.map_or_else(write, Err);
         // Where a bound is broken, the report is what one wants to look at.
         let failure = match done {
@@ -307,8 +325,16 @@ impl Compiler {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Writes `model` beside its place, and validates what was written.
-    fn write(&self, staged: &Staged, model: &Model, made: &mut Compilation, watch: &dyn Watch) -> Result<(), Error> {
+    /// Writes `model` beside its place, and validates what was written; `sessions` have run the original and `model`
+    /// before, and know what came out.
+    fn write(
+        &self,
+        staged: &Staged,
+        model: &Model,
+        sessions: Option<[Recorded; 2]>,
+        made: &mut Compilation,
+        watch: &dyn Watch,
+    ) -> Result<(), Error> {
         watch.begin("writing", None);
         let source = model.source();
         let is_verbatim = made.outcome == Outcome::Unchanged && self.finds_external_data(model);
@@ -324,13 +350,19 @@ impl Compiler {
             samples.preprocess = self.preprocess_file();
             // What is the same byte for byte finds its external data only in its own place.
             let written = if is_verbatim { &self.input } else { staged.path() };
-            let mut report = Validator::new(&self.input, written, samples)
+            let validator = Validator::new(&self.input, written, samples)
                 .runtimes(check.runtimes.clone())
                 .first_runtime_only(check.runtimes.is_empty())
                 .compare_runtimes(Comparison::Never)
                 .max_drop(self.bound_to_check(check, made))
-                .illustrated(self.report.is_some())
-                .run(watch)?;
+                .illustrated(self.report.is_some());
+            // What was run before is what was written only where the bytes say so.
+            let is_known =
+                || model.to_bytes().is_ok_and(|bytes| std::fs::read(written).is_ok_and(|file| file == bytes));
+            let mut report = match sessions.filter(|_| check.runtimes.len() < 2 && is_known()) {
+                Some(sessions) => validator.run_in(sessions, watch)?,
+                None => validator.run(watch)?,
+            };
             if let Some(output) = &self.output {
                 report.compressed.clone_from(output);
             }
@@ -338,7 +370,7 @@ impl Compiler {
             made.validation = Some(report);
             verdict?;
         }
-        Ok(())
+        self.check_bytes(made)
     }
 
     /// Whether `model`, written as it is to the output's place, finds its external data there.

@@ -114,6 +114,9 @@ const CHANGES_LAYERS: [&str; 1] = ["low-rank"];
 
 /// The pass whose option `quality` a budget search varies.
 const SEARCHED: &str = "quantize";
+/// The preset that leaves the sparsities of [`PRUNES`] to a search too.
+const ITERATIVE: &str = "iterative";
+const PRUNES: &str = "prune";
 
 /// Passes that say what the file is made of; a target has its own in their place.
 const LOWERING: [&str; 3] = ["pack", "lower", "portable"];
@@ -162,6 +165,12 @@ impl Resolved {
     pub(crate) fn can_search(&self) -> bool {
         let is_open = |step: &StepText| !step.options.iter().any(|(name, _)| name == "quality" || name == "step");
         self.text.steps.iter().any(|step| step.name == SEARCHED && is_open(step))
+    }
+
+    /// The step whose sparsities are left to a search, weight by weight.
+    pub(crate) fn sparsity_step(&self) -> Option<usize> {
+        let step = self.text.steps.iter().position(|step| step.name == PRUNES);
+        step.filter(|_| self.label == ITERATIVE)
     }
 
     /// Where a search begins to vary what is done: at the last gathering of evidence before the first pass that it

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use onnx_dcomp_engine::backend::Recorded;
 use onnx_dcomp_engine::validate::Drop;
 use onnx_dcomp_engine::{
     DataFolder, Dataset, EngineError, Example, ModelSource, Preprocess, PreprocessOptions, RuntimeAgreement,
@@ -205,15 +206,7 @@ impl Validator {
     /// where the original runs, or no runtime runs the original ([`Error::NoRuntime`]).
     pub fn run(&self, watch: &dyn Watch) -> Result<ValidationReport, Error> {
         let kinds = if self.runtimes.is_empty() { RuntimeKind::ALL.to_vec() } else { self.runtimes.clone() };
-        let mut report = ValidationReport {
-            original: self.original.clone(),
-            compressed: self.compressed.clone(),
-            data: self.data.path.clone(),
-            runs: Vec::new(),
-            skipped: Vec::new(),
-            agreement: None,
-            max_drop: self.max_drop,
-        };
+        let mut report = self.empty_report();
         let original = Readable::open(&self.original)?;
         let compressed = Readable::open(&self.compressed)?;
         let mut sessions: Vec<Box<dyn Session>> = Vec::new();
@@ -221,7 +214,12 @@ impl Validator {
             if self.only_first && !report.runs.is_empty() {
                 break;
             }
-            match self.run_in(kind, &original, &compressed, watch) {
+            let options = RuntimeOptions { threads: self.threads };
+            let opened = original
+                .session(kind, &options)
+                .and_then(|reference| Ok([reference, compressed.session(kind, &options)?]))
+                .map_err(Error::from);
+            match opened.and_then(|both| self.compare(both, watch)) {
                 Ok((run, session)) => {
                     report.runs.push(run);
                     sessions.push(session);
@@ -250,6 +248,27 @@ impl Validator {
         Ok(report)
     }
 
+    /// As [`Self::run`], with sessions of both models that ran on the samples before and know what came out.
+    pub(crate) fn run_in(&self, sessions: [Recorded; 2], watch: &dyn Watch) -> Result<ValidationReport, Error> {
+        let mut report = self.empty_report();
+        let [original, compressed] = sessions;
+        let (run, _) = self.compare([Box::new(original), Box::new(compressed)], watch)?;
+        report.runs.push(run);
+        Ok(report)
+    }
+
+    fn empty_report(&self) -> ValidationReport {
+        ValidationReport {
+            original: self.original.clone(),
+            compressed: self.compressed.clone(),
+            data: self.data.path.clone(),
+            runs: Vec::new(),
+            skipped: Vec::new(),
+            agreement: None,
+            max_drop: self.max_drop,
+        }
+    }
+
     /// Whether the other runtimes carry on after `error`: where a runtime is not there and nobody asked for it, or where
     /// it cannot run the original either.
     fn may_skip(&self, error: &EngineError, original: &Readable) -> bool {
@@ -262,16 +281,13 @@ impl Validator {
         }
     }
 
-    fn run_in(
+    /// Runs the original and the compressed form; with the session of the latter.
+    fn compare(
         &self,
-        kind: RuntimeKind,
-        original: &Readable,
-        compressed: &Readable,
+        [mut reference, mut session]: [Box<dyn Session>; 2],
         watch: &dyn Watch,
     ) -> Result<(Run, Box<dyn Session>), Error> {
-        let options = RuntimeOptions { threads: self.threads };
-        let mut reference = original.session(kind, &options)?;
-        let mut session = compressed.session(kind, &options)?;
+        let kind = reference.runtime();
         let (dataset, preprocess) = self.samples(reference.as_ref(), self.data.limit)?;
         watch.begin(&format!("validating in {kind}"), Some(dataset.len() as u64));
         let validation = validate(
@@ -285,7 +301,8 @@ impl Validator {
         watch.end();
         let validation = validation.map_err(|error| match error {
             EngineError::ModelsDiffer(how) => {
-                EngineError::ModelsDiffer(format!("{} and {}: {how}", original.name, compressed.name))
+                let [original, compressed] = [&self.original, &self.compressed].map(|path| path.display());
+                EngineError::ModelsDiffer(format!("{original} and {compressed}: {how}"))
             }
             error => error,
         })?;

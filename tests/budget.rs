@@ -161,3 +161,97 @@ fn a_plan_that_says_how_finely_is_checked_and_not_searched() {
         searched["pipeline"]
     );
 }
+
+/// Compresses LeNet-5 without samples, and reads what the program prints.
+fn fit(output: &Path, bytes: &str) -> Value {
+    let ran = program()
+        .arg(fixture("lenet5.onnx"))
+        .arg("-o")
+        .arg(output)
+        .args(["--json", "--max-bytes", bytes])
+        .assert()
+        .success();
+    serde_json::from_slice(&ran.get_output().stdout).expect("the program prints JSON")
+}
+
+#[test]
+fn without_samples_the_best_file_that_fits_is_the_one_whose_outputs_are_nearest_on_synthetic_inputs() {
+    let folder = folder();
+    let [small, large] = ["15000", "60000"].map(|bytes| {
+        let found = fit(&folder.path().join("fit.onnx"), bytes);
+        assert!(number(&found["bytes_after"]) <= bytes.parse().expect("a number"), "{}", found["bytes_after"]);
+        let trace = &found["search"];
+        assert_eq!(trace["source"], "synthetic");
+        assert!(number(&trace["samples"]) > 0.0 && trace["confirmation"].is_null());
+        let candidates = trace["candidates"].as_array().expect("candidates");
+        let chosen = &candidates[trace["chosen"].as_u64().expect("one is chosen") as usize];
+        assert_eq!(number(&chosen["bytes"]), number(&found["bytes_after"]));
+        let best = candidates.iter().filter(|c| c["keeps_budget"] == true).map(|c| number(&c["sqnr_db"]));
+        assert_eq!(best.fold(f64::NEG_INFINITY, f64::max), number(&chosen["sqnr_db"]));
+        number(&chosen["sqnr_db"])
+    });
+    assert!(large > small + 3.0, "{small} and {large} decibels");
+}
+
+#[test]
+fn bytes_that_nothing_fits_end_with_3_without_samples_too() {
+    let folder = folder();
+    let fails = |arguments: &[&str], message: &str| {
+        program()
+            .arg(fixture("lenet5.onnx"))
+            .arg("-o")
+            .arg(folder.path().join("out.onnx"))
+            .args(arguments)
+            .assert()
+            .code(3)
+            .stderr(contains(message).and(contains("nothing was written")));
+        assert!(names_in(folder.path()).is_empty());
+    };
+    fails(&["--max-bytes", "900"], "the smallest has");
+    fails(&["--quality", "high", "--max-bytes", "20000"], "more than 20000");
+}
+
+#[test]
+fn iterative_finds_the_sparsity_that_each_layer_bears_and_keeps_the_loss() {
+    let folder = folder();
+    let (output, report) = (folder.path().join("out.onnx"), folder.path().join("report.json"));
+    let report_path = report.to_str().expect("a plain path");
+    let found = search(&output, &["--preset", "iterative", "--max-drop", "2", "--report", report_path]);
+    assert!(number(&found["search"]["confirmation"]["drop_points"]) <= 2.0);
+    let sparsity = &found["search"]["sparsity"];
+    assert!(number(&sparsity["evaluations"]) <= 24.0);
+    let layers = sparsity["layers"].as_array().expect("layers");
+    assert_eq!(layers.len(), 4);
+    let distinct: std::collections::BTreeSet<String> =
+        layers.iter().map(|layer| layer["sparsity"].to_string()).collect();
+    assert!(distinct.len() > 1, "every layer has its own: {sparsity}");
+    for layer in layers {
+        let weights = found["weights"].as_array().expect("weights");
+        let weight = weights.iter().find(|weight| weight["name"] == layer["name"]).expect("the layer is in the file");
+        let (density, sparsity) = (number(&weight["density"]), number(&layer["sparsity"]));
+        assert!(sparsity > 0.0 && density <= 1.0 - sparsity + 0.01, "{layer}: {density}");
+    }
+    // What was found is in the recipe.
+    let report: Value = serde_json::from_slice(&std::fs::read(report).expect("the report is there")).expect("JSON");
+    let recipe = report["reproduction"]["recipe"].as_str().expect("a recipe");
+    assert_eq!(recipe.matches("[[rule]]").count(), 4, "{recipe}");
+}
+
+#[test]
+fn iterative_says_what_it_lacks_before_the_work() {
+    let folder = folder();
+    let digits = fixture("digits");
+    let digits = digits.to_str().expect("a plain path");
+    for arguments in [&[][..], &["--data", digits], &["--data", digits, "--max-bytes", "20000"]] {
+        program()
+            .arg(fixture("lenet5.onnx"))
+            .arg("-o")
+            .arg(folder.path().join("out.onnx"))
+            .args(["--preset", "iterative"])
+            .args(arguments)
+            .assert()
+            .code(2)
+            .stderr(contains("--max-drop POINTS"));
+        assert!(names_in(folder.path()).is_empty());
+    }
+}

@@ -53,11 +53,11 @@ pub(crate) fn run(pipeline: &str, model: &mut Model, evidence: &Evidence) -> Res
 pub(crate) struct Setting {
     /// The model after `fold` and `recognise`.
     pub(crate) folded: Model,
-    runtime: RuntimeKind,
+    pub(crate) runtime: RuntimeKind,
     original: Recorded,
     preprocess: PreprocessOptions,
     resolved: Preprocess,
-    data: Box<dyn Dataset>,
+    pub(crate) data: Box<dyn Dataset>,
     training: Box<dyn Dataset>,
 }
 
@@ -126,7 +126,6 @@ impl Setting {
     pub(crate) fn validate(&mut self, model: &Model) -> Result<Validation, Failure> {
         let bytes = model.to_bytes()?;
         let mut session = open(self.runtime, ModelSource::bytes("compressed", &bytes), &RuntimeOptions { threads: 1 })?;
-        self.original.rewind();
         let options = ValidateOptions::default();
         let data = self.data.as_ref();
         Ok(validate(&mut self.original, session.as_mut(), data, &self.resolved, &options, &mut |_, _| {})?)

@@ -11,24 +11,15 @@ use onnx_dcomp_engine::{
 };
 use onnx_dcomp_ir::Model;
 
-use super::{Floor, FloorMeasure, Goal};
+use super::{Floor, FloorMeasure, Goal, Side};
 use crate::fidelity;
 use crate::validation::Samples;
 use crate::{Error, Watch};
 
-/// Which samples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// What the search looks at.
-    Search,
-    /// What it does not.
-    Confirmation,
-}
-
 /// Runs the original and candidates.
 pub(crate) struct Judge {
     runtime: RuntimeKind,
-    original: [Recorded; 2],
+    original: Recorded,
     halves: [Half; 2],
     preprocess: Preprocess,
     metric: DropMetric,
@@ -54,8 +45,7 @@ impl Judge {
         let kinds = if runtimes.is_empty() { RuntimeKind::ALL.to_vec() } else { runtimes.to_vec() };
         let mut reasons = Vec::new();
         for kind in kinds {
-            let session = || open(kind, ModelSource::path(path), &RuntimeOptions::default());
-            let first = match session() {
+            let first = match open(kind, ModelSource::path(path), &RuntimeOptions::default()) {
                 Ok(first) => first,
                 Err(error) => {
                     reasons.push(error.to_string());
@@ -67,7 +57,7 @@ impl Judge {
             let test = folder.dataset(samples.split.as_deref(), samples.limit)?;
             let name = samples.path.display().to_string();
             let metric = check(&name, test.as_ref(), &preprocess, first.as_ref(), goal)?;
-            let original = [Recorded::new(first), Recorded::new(session()?)];
+            let original = Recorded::new(first);
             return Ok(Self { runtime: kind, original, halves: halves(test, seed), preprocess, metric });
         }
         Err(Error::NoRuntime { reasons })
@@ -83,23 +73,39 @@ impl Judge {
         self.halves[side as usize].len()
     }
 
-    /// Measures `candidate` on one side.
+    /// `candidate`, ready to be measured. What it gave is remembered, so that no sample runs twice.
+    ///
+    /// # Errors
+    /// Where the runtime does not take it.
+    pub(crate) fn session(&self, candidate: &Model) -> Result<Recorded, Error> {
+        fidelity::session(self.runtime, candidate).map(Recorded::new)
+    }
+
+    /// Measures a candidate on `samples` samples of one side, spread evenly over all.
     ///
     /// # Errors
     /// Where the candidate does not run, or a sample cannot be read.
-    pub(crate) fn measure(&mut self, candidate: &Model, side: Side, watch: &dyn Watch) -> Result<Validation, Error> {
-        let mut session = fidelity::session(self.runtime, candidate)?;
-        let original = &mut self.original[side as usize];
-        original.rewind();
+    pub(crate) fn measure(
+        &mut self,
+        candidate: &mut Recorded,
+        side: Side,
+        samples: usize,
+        watch: &dyn Watch,
+    ) -> Result<Validation, Error> {
         let validation = validate(
-            original,
-            session.as_mut(),
-            &self.halves[side as usize],
+            &mut self.original,
+            candidate,
+            &self.halves[side as usize].spread(samples),
             &self.preprocess,
             &ValidateOptions::default(),
             &mut |done, _| watch.advance(done as u64),
         );
         Ok(validation?)
+    }
+
+    /// The original, with what it gave for the samples.
+    pub(crate) fn into_original(self) -> Recorded {
+        self.original
     }
 }
 

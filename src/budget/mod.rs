@@ -9,15 +9,20 @@
 //! |---|---|
 //! | [`goal`] | what is asked: bound, metric, floors of single classes |
 //! | [`bisection`] | which quality to try next |
-//! | `search` | the search itself |
+//! | [`sparsity`] | how sparse each layer may be |
+//! | [`evaluator`] | what a search asks of the world: candidates, and what samples say of them |
+//! | [`mod@search`] | the search itself |
 //! | `judge` | the original beside a candidate, on either half of the samples |
 //! | [`trace`] | what a search tried, what it chose, and what was confirmed |
 
 pub mod bisection;
+pub mod evaluator;
 pub mod goal;
 pub(crate) mod judge;
-pub(crate) mod search;
+pub mod search;
+pub mod sparsity;
 pub mod trace;
 
+pub use evaluator::{Evaluator, Measured, Side};
 pub use goal::{Floor, FloorMeasure, Goal};
-pub use trace::{Budget, Candidate, Confirmation, Search};
+pub use trace::{Budget, Candidate, Confirmation, FoundSparsity, LayerSparsity, Search, Source};

@@ -1,33 +1,21 @@
 //! The search itself.
 
-use onnx_dcomp_engine::Validation;
-use onnx_dcomp_ir::Model;
-
 use super::bisection::Bisection;
-use super::judge::{Judge, Side};
+use super::evaluator::{Evaluator, Measured, Side};
 use super::{Budget, Candidate, Confirmation, Goal, Search};
-use crate::{Error, PassRecord, Watch};
-
-/// A compressed model that is tried.
-pub(crate) struct Made {
-    /// The model.
-    pub(crate) model: Model,
-    /// Bytes of its file.
-    pub(crate) bytes: u64,
-    /// What the passes did.
-    pub(crate) passes: Vec<PassRecord>,
-    /// The aim that it was made with; `None` where no value was changed.
-    pub(crate) quality: Option<f64>,
-}
+use crate::Error;
 
 /// What a search ends with.
-pub(crate) struct Found {
+#[derive(Debug)]
+pub struct Found<C> {
     /// What was tried.
-    pub(crate) search: Search,
+    pub search: Search,
     /// What was chosen, or, where nothing keeps the budget, what comes nearest.
-    pub(crate) made: Made,
+    pub candidate: C,
+    /// The aim that it was made with; `None` where no value was changed.
+    pub quality: Option<f64>,
     /// Why nothing keeps the budget.
-    pub(crate) failure: Option<String>,
+    pub failure: Option<String>,
 }
 
 /// How much finer the next candidate is where the confirmation fails, in decibels, and how often that is tried before
@@ -38,151 +26,171 @@ const MOST_CONFIRMATIONS: usize = 8;
 /// 97.5 % of a normal distribution lie below so many standard deviations.
 const NORMAL_975: f64 = 1.96;
 
-/// Makes a model for an aim in decibels, or one whose values are unchanged.
-pub(crate) type Maker<'a> = dyn FnMut(Option<f64>) -> Result<Made, Error> + 'a;
+/// A candidate runs on this part of the samples first, where that is so many of them,
+const PART: usize = 4;
+const FEWEST_IN_PART: usize = 100;
+
+/// and on no more where it loses more than the bound by so many standard errors: chance does that once in 700 times.
+const BEYOND_DOUBT: f64 = 3.0;
 
 /// Finds what `goal` asks.
 ///
 /// # Errors
 /// Whatever making or running a candidate meets. That nothing keeps the budget is no error here.
-pub(crate) fn search(goal: &Goal, judge: &mut Judge, make: &mut Maker<'_>, watch: &dyn Watch) -> Result<Found, Error> {
+pub fn search<E: Evaluator>(goal: &Goal, evaluator: &mut E) -> Result<Found<E::Candidate>, Error> {
     let search = Search {
         budget: goal.budget,
-        metric: judge.metric(),
-        samples: judge.samples(Side::Search),
+        metric: evaluator.metric(),
+        source: evaluator.source(),
+        samples: evaluator.samples(Side::Search),
+        sparsity: None,
         candidates: Vec::new(),
         chosen: None,
         confirmation: None,
     };
-    let seeker = Seeker { goal, judge, make, watch, search };
+    let seeker = Seeker { goal, evaluator, search };
     match goal.budget {
         Budget::MaxDrop(bound) => seeker.smallest(bound),
         Budget::MaxBytes(bytes) => seeker.best(bytes),
     }
 }
 
-struct Seeker<'a, 'b> {
+struct Seeker<'a, E: Evaluator> {
     goal: &'a Goal,
-    judge: &'a mut Judge,
-    make: &'a mut Maker<'b>,
-    watch: &'a dyn Watch,
+    evaluator: &'a mut E,
     search: Search,
 }
 
-impl Seeker<'_, '_> {
+/// A candidate, and where it stands among those that were tried.
+struct Tried<C> {
+    candidate: C,
+    quality: Option<f64>,
+    place: usize,
+}
+
+impl<E: Evaluator> Seeker<'_, E> {
     /// The smallest file that loses at most `bound` points.
-    fn smallest(mut self, bound: f64) -> Result<Found, Error> {
+    fn smallest(mut self, bound: f64) -> Result<Found<E::Candidate>, Error> {
         let mut bisection = Bisection::default();
-        let mut best: Option<(Made, usize)> = None;
+        let mut best: Option<Tried<E::Candidate>> = None;
         while let Some(quality) = bisection.next() {
-            let (made, place) = self.candidate(Some(quality))?;
-            let will_do = self.search.candidates[place].keeps_budget;
+            let tried = self.try_aim(Some(quality))?;
+            let will_do = self.at(&tried).keeps_budget;
             bisection.tell(quality, will_do);
-            if will_do && best.as_ref().is_none_or(|(known, _)| made.bytes < known.bytes) {
-                best = Some((made, place));
+            if will_do && best.as_ref().is_none_or(|known| self.at(&tried).bytes < self.at(known).bytes) {
+                best = Some(tried);
             }
         }
-        let (mut made, mut place) = match best {
+        let mut best = match best {
             Some(best) => best,
-            None => self.candidate(None)?,
+            None => self.try_aim(None)?,
         };
-        let mut failure = self.unless_kept(place);
+        let mut failure = self.unless_kept(&best);
         for tries in 1.. {
-            let validation = self.measure(&made.model, Side::Confirmation)?;
-            self.confirm(&validation, tries);
-            let is_kept = failure.is_none() && self.keeps(&validation, bound);
-            if is_kept || made.quality.is_none() {
+            let measured = self.confirm(&mut best, tries)?;
+            let is_kept = failure.is_none() && measured.keeps(bound);
+            if is_kept || best.quality.is_none() {
                 if !is_kept && failure.is_none() {
-                    failure = Some(self.shortfall(&validation));
+                    failure = Some(self.shortfall(&measured));
                 }
                 break;
             }
-            let finer = made.quality.map(|quality| quality + FINER).filter(|_| tries < MOST_CONFIRMATIONS);
-            (made, place) = self.candidate(finer)?;
-            failure = self.unless_kept(place);
+            let finer = best.quality.map(|quality| quality + FINER).filter(|_| tries < MOST_CONFIRMATIONS);
+            best = self.try_aim(finer)?;
+            failure = self.unless_kept(&best);
         }
-        self.search.chosen = failure.is_none().then_some(place);
-        Ok(Found { search: self.search, made, failure })
+        Ok(self.found(best, failure))
     }
 
     /// The best file of at most `bytes`.
-    fn best(mut self, bytes: u64) -> Result<Found, Error> {
+    fn best(mut self, bytes: u64) -> Result<Found<E::Candidate>, Error> {
         // Where values need not change, nothing is better.
-        let mut best = self.candidate(None)?;
-        if best.0.bytes > bytes {
+        let mut best = self.try_aim(None)?;
+        if self.at(&best).bytes > bytes {
             let mut bisection = Bisection::default();
             // What is too coarse for a loss is what fits here: the search runs the other way round.
             while let Some(mirrored) = bisection.next() {
-                let tried = self.candidate(Some(MIRROR - mirrored))?;
-                let fits = tried.0.bytes <= bytes;
+                let tried = self.try_aim(Some(MIRROR - mirrored))?;
+                let fits = self.at(&tried).bytes <= bytes;
                 bisection.tell(mirrored, fits);
-                // As long as none fits the smallest is kept, then the finest of those that fit.
-                let is_better = match best.0.bytes <= bytes {
-                    true => fits && tried.0.quality > best.0.quality,
-                    false => tried.0.bytes < best.0.bytes,
+                // As long as none fits the smallest is kept, then the best of those that fit.
+                let is_better = match self.at(&best).bytes <= bytes {
+                    true => fits && self.is_better(&tried, &best),
+                    false => self.at(&tried).bytes < self.at(&best).bytes,
                 };
                 if is_better {
                     best = tried;
                 }
             }
         }
-        let (made, place) = best;
-        if made.bytes > bytes {
-            let failure = format!("no file of at most {bytes} bytes was found; the smallest has {}", made.bytes);
-            return Ok(Found { search: self.search, made, failure: Some(failure) });
+        let smallest = self.at(&best).bytes;
+        if smallest > bytes {
+            let failure = format!("no file of at most {bytes} bytes was found; the smallest has {smallest}");
+            return Ok(self.found(best, Some(failure)));
         }
-        let validation = self.measure(&made.model, Side::Confirmation)?;
-        self.confirm(&validation, 1);
-        let broken = self.goal.floors.iter().find(|floor| !floor.holds(&validation));
-        let failure = broken.map(|_| self.shortfall(&validation));
-        self.search.chosen = failure.is_none().then_some(place);
-        Ok(Found { search: self.search, made, failure })
+        let mut failure = None;
+        if self.evaluator.samples(Side::Confirmation) > 0 {
+            let measured = self.confirm(&mut best, 1)?;
+            failure = measured.broken.map(|_| self.shortfall(&measured));
+        }
+        Ok(self.found(best, failure))
     }
 
-    /// Makes and measures a candidate, and notes it; with its place among the candidates.
-    fn candidate(&mut self, quality: Option<f64>) -> Result<(Made, usize), Error> {
-        let made = (self.make)(quality)?;
-        let validation = self.measure(&made.model, Side::Search)?;
-        let metric = self.search.metric;
-        let keeps_budget = match self.goal.budget {
-            Budget::MaxDrop(bound) => self.keeps(&validation, bound),
-            Budget::MaxBytes(bytes) => {
-                made.bytes <= bytes && self.goal.floors.iter().all(|floor| floor.holds(&validation))
+    /// Whether the outputs of `one` are nearer to the original's; where nobody measured them, whether its aim is finer.
+    fn is_better(&self, one: &Tried<E::Candidate>, other: &Tried<E::Candidate>) -> bool {
+        let [one, other] = [self.at(one), self.at(other)];
+        match one.sqnr_db.partial_cmp(&other.sqnr_db) {
+            Some(order) => order.then_with(|| other.bytes.cmp(&one.bytes)).is_gt(),
+            None => one.quality > other.quality,
+        }
+    }
+
+    fn found(mut self, best: Tried<E::Candidate>, failure: Option<String>) -> Found<E::Candidate> {
+        self.search.chosen = failure.is_none().then_some(best.place);
+        Found { search: self.search, candidate: best.candidate, quality: best.quality, failure }
+    }
+
+    fn at(&self, tried: &Tried<E::Candidate>) -> &Candidate {
+        &self.search.candidates[tried.place]
+    }
+
+    /// Makes and measures a candidate, and notes it.
+    fn try_aim(&mut self, quality: Option<f64>) -> Result<Tried<E::Candidate>, Error> {
+        let (mut candidate, bytes) = self.evaluator.make(quality)?;
+        let all = self.search.samples;
+        let (mut samples, mut measured) = (all, None);
+        if let Budget::MaxDrop(bound) = self.goal.budget
+            && quality.is_some()
+            && all / PART >= FEWEST_IN_PART
+        {
+            let part = self.evaluator.measure(&mut candidate, Side::Search, all / PART)?;
+            if part.drop_points - BEYOND_DOUBT * part.standard_error > bound {
+                (samples, measured) = (all / PART, Some(part));
             }
+        }
+        let measured = match measured {
+            Some(measured) => measured,
+            None => self.evaluator.measure(&mut candidate, Side::Search, all)?,
         };
-        let classes = validation.classification.as_ref().map(|report| report.agreement_percent);
-        let pixels = validation.segmentation.as_ref().map(|report| report.pixel_agreement_percent);
-        let worst = validation.outputs.iter().map(|output| output.fidelity.sqnr_db);
+        let keeps_budget = match self.goal.budget {
+            Budget::MaxDrop(bound) => measured.keeps(bound),
+            Budget::MaxBytes(most) => bytes <= most && measured.broken.is_none(),
+        };
         self.search.candidates.push(Candidate {
             quality: quality.unwrap_or(f64::INFINITY),
-            bytes: made.bytes,
-            drop_points: validation.loss(metric).unwrap_or(f64::NAN),
-            standard_error: validation.standard_error(metric),
-            agreement_percent: classes.or(pixels),
-            sqnr_db: worst.fold(f64::INFINITY, f64::min),
+            bytes,
+            samples,
+            drop_points: measured.drop_points,
+            standard_error: measured.standard_error,
+            agreement_percent: measured.agreement_percent,
+            sqnr_db: measured.sqnr_db,
             keeps_budget,
         });
-        Ok((made, self.search.candidates.len() - 1))
+        Ok(Tried { candidate, quality, place: self.search.candidates.len() - 1 })
     }
 
-    fn measure(&mut self, model: &Model, side: Side) -> Result<Validation, Error> {
-        let stage = match side {
-            Side::Search => format!("searching: candidate {}", self.search.candidates.len() + 1),
-            Side::Confirmation => "confirming".to_owned(),
-        };
-        self.watch.begin(&stage, Some(self.judge.samples(side) as u64));
-        let measured = self.judge.measure(model, side, self.watch);
-        self.watch.end();
-        measured
-    }
-
-    fn keeps(&self, validation: &Validation, bound: f64) -> bool {
-        let loss = validation.loss(self.search.metric).unwrap_or(f64::NAN);
-        loss <= bound && self.goal.floors.iter().all(|floor| floor.holds(validation))
-    }
-
-    fn unless_kept(&self, place: usize) -> Option<String> {
-        let candidate = &self.search.candidates[place];
+    fn unless_kept(&self, tried: &Tried<E::Candidate>) -> Option<String> {
+        let candidate = self.at(tried);
         (!candidate.keeps_budget).then(|| {
             let points = candidate.drop_points;
             format!("{} falls by {points:.3} points in the file that comes nearest", self.search.metric.name())
@@ -190,29 +198,26 @@ impl Seeker<'_, '_> {
     }
 
     /// Why the confirmation failed.
-    fn shortfall(&self, validation: &Validation) -> String {
-        let broken = self.goal.floors.iter().find(|floor| !floor.holds(validation));
-        match broken.and_then(|floor| Some((floor, floor.reached(validation)?))) {
+    fn shortfall(&self, measured: &Measured) -> String {
+        match &measured.broken {
             Some((floor, reached)) => format!("the floor {floor} is broken: {reached:.4} is reached"),
-            None => {
-                let loss = validation.loss(self.search.metric).unwrap_or(f64::NAN);
-                format!(
-                    "{} falls by {loss:.3} points on samples that the search had not seen",
-                    self.search.metric.name()
-                )
-            }
+            None => format!(
+                "{} falls by {:.3} points on samples that the search had not seen",
+                self.search.metric.name(),
+                measured.drop_points
+            ),
         }
     }
 
-    fn confirm(&mut self, validation: &Validation, tries: usize) {
-        let drop_points = validation.loss(self.search.metric).unwrap_or(f64::NAN);
-        let reach = NORMAL_975 * validation.standard_error(self.search.metric);
-        self.search.confirmation = Some(Confirmation {
-            samples: self.judge.samples(Side::Confirmation),
-            drop_points,
-            interval_95: [drop_points - reach, drop_points + reach],
-            tries,
-        });
+    /// Measures on the samples that were kept back, and notes it.
+    fn confirm(&mut self, tried: &mut Tried<E::Candidate>, tries: usize) -> Result<Measured, Error> {
+        let samples = self.evaluator.samples(Side::Confirmation);
+        let measured = self.evaluator.measure(&mut tried.candidate, Side::Confirmation, samples)?;
+        let drop_points = measured.drop_points;
+        let reach = NORMAL_975 * measured.standard_error;
+        let interval_95 = [drop_points - reach, drop_points + reach];
+        self.search.confirmation = Some(Confirmation { samples, drop_points, interval_95, tries });
+        Ok(measured)
     }
 }
 

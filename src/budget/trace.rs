@@ -13,6 +13,55 @@ pub enum Budget {
     MaxBytes(u64),
 }
 
+/// What candidates are measured on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Samples that the user gave.
+    Samples,
+    /// Inputs drawn at random.
+    Synthetic,
+}
+
+impl Source {
+    /// What people call them.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Samples => "samples",
+            Self::Synthetic => "synthetic inputs",
+        }
+    }
+}
+
+/// The sparsity that each layer bears.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FoundSparsity {
+    /// How often the network was measured to find them.
+    pub evaluations: usize,
+    /// The layers, in the order of the file.
+    pub layers: Vec<LayerSparsity>,
+}
+
+/// The sparsity that one layer bears.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerSparsity {
+    /// Name of its weight.
+    pub name: String,
+    /// Elements of its weight.
+    pub elements: usize,
+    /// Fraction of the elements that may be zero.
+    pub sparsity: f64,
+}
+
+impl FoundSparsity {
+    /// The fraction of the elements of all layers that may be zero.
+    pub fn overall(&self) -> f64 {
+        let elements: usize = self.layers.iter().map(|layer| layer.elements).sum();
+        let zeros: f64 = self.layers.iter().map(|layer| layer.sparsity * layer.elements as f64).sum();
+        zeros / elements.max(1) as f64
+    }
+}
+
 /// A budget search, from the first candidate to the confirmation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Search {
@@ -20,8 +69,13 @@ pub struct Search {
     pub budget: Budget,
     /// What a loss is counted in.
     pub metric: DropMetric,
-    /// Samples that the candidates were measured on.
+    /// What the candidates were measured on.
+    pub source: Source,
+    /// How many of them there are.
     pub samples: usize,
+    /// What sparsities were found before, where the plan leaves them open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<FoundSparsity>,
     /// Everything that was tried, in the order in which it was.
     pub candidates: Vec<Candidate>,
     /// Which of [`Search::candidates`] became the output; `None` where none kept the budget.
@@ -37,6 +91,8 @@ pub struct Candidate {
     pub quality: f64,
     /// Bytes of the whole file.
     pub bytes: u64,
+    /// Samples that it was measured on: all of the search's, or a part that was enough to reject it.
+    pub samples: usize,
     /// What was lost, in percentage points.
     pub drop_points: f64,
     /// Standard error of [`Candidate::drop_points`], in percentage points; NaN (`null` in JSON) for the relative error,

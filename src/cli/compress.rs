@@ -53,8 +53,9 @@ pub(super) struct Compress {
     /// quantise, write nothing where more are lost. Exit code 3 where that cannot be kept.
     #[arg(long, value_name = "POINTS", value_parser = points, requires = "data", help_heading = "Budget")]
     max_drop: Option<f64>,
-    /// Search the best file of at most so many bytes.
-    #[arg(long, value_name = "N", requires = "data", conflicts_with = "max_drop", help_heading = "Budget")]
+    /// Search the best file of at most so many bytes; without samples, by the outputs on synthetic inputs. Exit code 3
+    /// where none fits.
+    #[arg(long, value_name = "N", conflicts_with = "max_drop", help_heading = "Budget")]
     max_bytes: Option<u64>,
     /// What a loss is counted in: top1, top5, miou, agreement, pixel-agreement, relative-error [default: what fits].
     #[arg(long, value_name = "METRIC", value_parser = metric, requires = "data", help_heading = "Budget")]
@@ -164,6 +165,9 @@ fn compiler(arguments: Compress) -> Result<Compiler, Error> {
     }
     if let Some(report) = arguments.report {
         compiler = compiler.report(report);
+    }
+    if let Some(bytes) = arguments.max_bytes.filter(|_| arguments.data.is_none()) {
+        compiler = compiler.max_bytes(bytes);
     }
     if let Some(data) = arguments.data {
         let samples = arguments.samples.of(data);

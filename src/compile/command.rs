@@ -7,7 +7,7 @@ use onnx_dcomp_engine::PreprocessOptions;
 
 use super::{Check, Compiler};
 use crate::Plan;
-use crate::budget::Budget;
+use crate::budget::{Budget, FoundSparsity, LayerSparsity};
 use crate::plan::{Resolved, Target};
 
 /// The command line that does what `compiler` does.
@@ -26,14 +26,20 @@ pub(super) fn command(compiler: &Compiler) -> String {
     }
     line.given("--coder", compiler.choices.coder.map(|coder| coder.name()));
     line.given("--seed", compiler.choices.seed);
+    line.given("--max-bytes", compiler.bytes_to_fit());
     if let Some(check) = &compiler.check {
         samples(&mut line, check, &compiler.plan);
     }
     line.text
 }
 
-/// A recipe that runs the passes of `plan`, as TOML.
-pub(super) fn recipe(compiler: &Compiler, plan: &Resolved, input_sha256: &str) -> String {
+/// A recipe that runs the passes of `plan`, as TOML; sparsities that were found become rules.
+pub(super) fn recipe(
+    compiler: &Compiler,
+    plan: &Resolved,
+    sparsity: Option<&FoundSparsity>,
+    input_sha256: &str,
+) -> String {
     let mut line = CommandLine::new(&compiler.input, compiler.output.as_deref());
     line.option("--recipe", "recipe.toml");
     line.given("--seed", compiler.choices.seed);
@@ -44,10 +50,19 @@ pub(super) fn recipe(compiler: &Compiler, plan: &Resolved, input_sha256: &str) -
         line.text.replace(['\n', '\r'], " ")
     );
     let own = plan.recipe_text().filter(|_| compiler.choices.target == Target::default());
-    match own {
+    let mut text = match own {
         Some(text) => format!("{head}\n{text}"),
-        None => format!("{head}\npipeline = {}\n", toml::Value::String(plan.text.to_string())),
+        None => format!("{head}\npipeline = {}\n", quoted(plan.text.to_string())),
+    };
+    for LayerSparsity { name, sparsity, .. } in sparsity.iter().flat_map(|found| &found.layers) {
+        let pattern = quoted(globset::escape(name));
+        text.push_str(&format!("\n[[rule]]\nmatch = {pattern}\nprune = {{ sparsity = {sparsity} }}\n"));
     }
+    text
+}
+
+fn quoted(text: String) -> toml::Value {
+    toml::Value::String(text)
 }
 
 /// The options that say which samples are used and how they become inputs.
@@ -154,8 +169,10 @@ mod tests {
     fn the_recipe_can_be_read_and_holds_the_passes() {
         let compiler = Compiler::new("a.onnx").output("b.onnx").plan(Plan::Preset("deep-compression".to_owned()));
         let plan = compiler.plan.resolve(compiler.choices).unwrap();
-        let text = recipe(&compiler, &plan, "00");
+        let layer = LayerSparsity { name: "a[1]".to_owned(), elements: 64, sparsity: 0.75 };
+        let text = recipe(&compiler, &plan, Some(&FoundSparsity { evaluations: 3, layers: vec![layer] }), "00");
         let read = onnx_dcomp_passes::Recipe::parse(&text).unwrap();
         assert_eq!(read.pipeline_text().unwrap().unwrap().to_string(), plan.text.to_string());
+        assert_eq!(read.options_of("prune").collect::<Vec<_>>(), [("sparsity", "0.75")]);
     }
 }

@@ -51,13 +51,8 @@ impl Compiler {
             };
             if missing <= 0.5 || raises == MOST_RAISES || aim >= *Quality::DECIBELS.end() {
                 *model = candidate;
-                return Ok(Ran {
-                    passes: head.into_iter().chain(passes).collect(),
-                    evidence: Some(known.source.clone()),
-                    pipeline: text.to_string(),
-                    search: None,
-                    failure: None,
-                });
+                let passes = head.into_iter().chain(passes).collect();
+                return Ok(Ran::of(passes, Some(known.source.clone()), text.to_string()));
             }
             // A tenth of a decibel, so that the aim reads well in the report.
             let raised = aim + (missing / RESPONSE).clamp(1.0, 12.0);

@@ -7,6 +7,23 @@ use crate::report::Compilation;
 use crate::validation::ValidationReport;
 
 impl Compiler {
+    /// The bytes that the output must fit in, where there are no samples to say more.
+    pub(super) fn bytes_to_fit(&self) -> Option<u64> {
+        let has_goal = self.check.as_ref().is_some_and(|check| check.goal.is_some());
+        self.max_bytes.filter(|_| !has_goal)
+    }
+
+    /// Holds the output against [`Self::bytes_to_fit`]; "unchanged" may be more than what a search had found.
+    pub(super) fn check_bytes(&self, made: &Compilation) -> Result<(), Error> {
+        match self.bytes_to_fit().filter(|&most| made.bytes_after > most) {
+            Some(most) => {
+                let reason = format!("the file has {} bytes, more than {most}", made.bytes_after);
+                Err(Error::Unmet { reason })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The loss that must not be passed on all samples; a search has kept its own promise already.
     pub(super) fn bound_to_check(&self, check: &Check, made: &Compilation) -> Option<f64> {
         match &check.goal {

@@ -25,7 +25,7 @@ impl Compiler {
         let rules = plan.rules(model)?;
         let (passes, known) = self.run_range(plan, 0..plan.text.steps.len(), &rules, model, gathering, watch)?;
         let evidence = known.map(|known| known.source.clone());
-        Ok(Ran { passes, evidence, pipeline: plan.text.to_string(), search: None, failure: None })
+        Ok(Ran::of(passes, evidence, plan.text.to_string()))
     }
 
     /// Runs the steps of `range`, and gathers evidence where the plan does; with the evidence that was gathered last.

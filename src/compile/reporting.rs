@@ -6,6 +6,7 @@ use onnx_dcomp_ir::Model;
 
 use super::Compiler;
 use super::command::{command, recipe};
+use crate::budget::Search;
 use crate::output::Staged;
 use crate::plan::Resolved;
 use crate::report::{Compilation, Histogram, Report, ReportFormat, Reproduction, histograms};
@@ -35,9 +36,11 @@ impl Compiler {
     }
 
     /// What a report shows of `model`, the output, beyond the tables.
-    pub(super) fn details(&self, original: &Model, plan: &Resolved, model: &Model) -> Details {
+    pub(super) fn details(&self, original: &Model, plan: &Resolved, model: &Model, search: Option<&Search>) -> Details {
         let input_sha256 = original.source().sha256_hex();
-        let reproduction = Reproduction { command: command(self), recipe: recipe(self, plan, &input_sha256) };
+        let sparsity = search.and_then(|search| search.sparsity.as_ref());
+        let recipe = recipe(self, plan, sparsity, &input_sha256);
+        let reproduction = Reproduction { command: command(self), recipe };
         Details { input_sha256, histograms: histograms(model), reproduction }
     }
 }

@@ -9,7 +9,7 @@ use onnx_dcomp_engine::validate::DropMetric;
 use super::style::{Style, Weight, grouped, shape, share, shortened};
 use super::validation::comparison_table;
 use super::{Compilation, Outcome, WeightRow};
-use crate::budget::{Budget, Search};
+use crate::budget::{Budget, FoundSparsity, Search, Source};
 use crate::fidelity::Fidelity;
 
 /// How much is shown.
@@ -159,8 +159,12 @@ fn search_lines(search: &Search) -> Vec<String> {
         Budget::MaxDrop(_) => "the smallest file that keeps the floors".to_owned(),
         Budget::MaxBytes(bytes) => format!("the best file of at most {} bytes", grouped(bytes)),
     };
-    let (tried, samples) = (search.candidates.len(), grouped(search.samples as u64));
-    let mut lines = vec![format!("searched   {asked}: {tried} tried on {samples} samples")];
+    let (tried, samples, source) = (search.candidates.len(), grouped(search.samples as u64), search.source.name());
+    let mut lines: Vec<String> = search.sparsity.iter().map(sparsity_line).collect();
+    lines.push(match (search.source, search.samples) {
+        (Source::Synthetic, 0) => format!("searched   {asked}: {tried} tried, by their aims alone"),
+        _ => format!("searched   {asked}: {tried} tried on {samples} {source}"),
+    });
     if let Some(confirmed) = &search.confirmation {
         let [low, high] = confirmed.interval_95;
         let interval = match search.metric {
@@ -181,6 +185,18 @@ fn search_lines(search: &Search) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// How sparse the layers may be.
+fn sparsity_line(found: &FoundSparsity) -> String {
+    let each = || found.layers.iter().map(|layer| 100.0 * layer.sparsity);
+    let (least, most) = (each().fold(100.0, f64::min), each().fold(0.0, f64::max));
+    format!(
+        "pruned     {:.1} % of {} layers, between {least:.0} and {most:.0} % of each, found in {} rounds",
+        100.0 * found.overall(),
+        found.layers.len(),
+        found.evaluations
+    )
 }
 
 /// Whether a weight has a line of its own.

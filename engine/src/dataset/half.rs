@@ -1,4 +1,4 @@
-//! Two halves of a data set, drawn by lot.
+//! Two halves of a data set, drawn by lot, and parts of them.
 
 use std::sync::Arc;
 
@@ -19,12 +19,27 @@ pub struct Half {
 /// Within a part samples keep their order.
 pub fn halves(all: Box<dyn Dataset>, seed: u64) -> [Half; 2] {
     let all: Arc<dyn Dataset> = Arc::from(all);
-    let mut places: Vec<usize> = (0..all.len()).collect();
+    lots(all.len(), seed).map(|places| Half { all: Arc::clone(&all), places })
+}
+
+/// The places that [`halves`] draws for each half of `len` samples, rising.
+pub fn lots(len: usize, seed: u64) -> [Vec<usize>; 2] {
+    let mut places: Vec<usize> = (0..len).collect();
     places.shuffle(&mut Pcg64::seed_from_u64(seed));
-    let mut second = places.split_off(all.len().div_ceil(2));
+    let mut second = places.split_off(len.div_ceil(2));
     places.sort_unstable();
     second.sort_unstable();
-    [places, second].map(|places| Half { all: Arc::clone(&all), places })
+    [places, second]
+}
+
+impl Half {
+    /// At most `count` of the samples, spread evenly over all.
+    #[must_use]
+    pub fn spread(&self, count: usize) -> Self {
+        let (len, count) = (self.places.len(), count.clamp(1, self.places.len().max(1)));
+        let places = (0..count.min(len)).map(|index| self.places[index * len / count]).collect();
+        Self { all: Arc::clone(&self.all), places }
+    }
 }
 
 impl Dataset for Half {
@@ -77,5 +92,13 @@ mod tests {
         assert_eq!(all, (0..101).collect::<Vec<_>>());
         assert_eq!(classes(&halves(Box::new(Numbers(101)), 7)[0]), first);
         assert_ne!(classes(&halves(Box::new(Numbers(101)), 8)[0]), first);
+    }
+
+    #[test]
+    fn a_part_is_spread_over_the_whole_and_all_is_all() {
+        let [half, _] = halves(Box::new(Numbers(100)), 3);
+        let (all, part) = (classes(&half), classes(&half.spread(10)));
+        assert_eq!(part, all.iter().copied().step_by(5).collect::<Vec<_>>());
+        assert_eq!(classes(&half.spread(1000)), all);
     }
 }

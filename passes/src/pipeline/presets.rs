@@ -22,6 +22,12 @@ pub const PRESETS: &[Preset] = &[
         pipeline: "fold, strip, prune(sparsity=0.5), share(clusters=32, init=linear), pack(coder=huffman)",
     },
     Preset {
+        name: "iterative",
+        summary: "each layer as sparse as it bears within --max-drop, found in rounds, without the published retraining",
+        source: "Iterative Deep Compression, submitted to ICLR 2018",
+        pipeline: "fold, recognise, prune(criterion=obs), quantize, strip, pack",
+    },
+    Preset {
         name: "low-rank-sparse",
         summary: "low-rank and sparse parts fitted to the feature maps, then quantised: two thin layers for each",
         source: "Yu, Liu, Wang and Tao, On compressing deep models by low rank and sparse decomposition, 2017",

@@ -27,7 +27,7 @@ pub(super) fn section(made: &Compilation) -> Option<Section> {
     };
     let lead = html! {
         (search.candidates.len()) " files were tried to find " (asked) ", each measured by " (search.metric.name()) " on "
-        (grouped(search.samples as u64)) " samples. Lower and further left is better."
+        (grouped(search.samples as u64)) " " (search.source.name()) ". Lower and further left is better."
     };
     let body = html! {
         figure.plot { (plot(search)) (legend(search)) }
@@ -291,7 +291,7 @@ fn table(search: &Search) -> Markup {
                 table {
                     thead {
                         tr {
-                            th.number { "Try" } th.number { "Aim, dB" } th.number { "Bytes" }
+                            th.number { "Try" } th.number { "Aim, dB" } th.number { "Bytes" } th.number { "Samples" }
                             th.number { "Loss, points" } th.number { "Standard error" } th.number { "Agreement" }
                             th.number { "Output, dB" } th { "Budget" }
                         }
@@ -302,6 +302,7 @@ fn table(search: &Search) -> Markup {
                                 td.number { (place + 1) }
                                 td.number { (aim(candidate)) }
                                 td.number { (grouped(candidate.bytes)) }
+                                td.number { (grouped(candidate.samples as u64)) }
                                 td.number { (format!("{:.3}", candidate.drop_points)) }
                                 td.number { (if candidate.standard_error.is_finite() { format!("{:.3}", candidate.standard_error) } else { "–".to_owned() }) }
                                 td.number { (candidate.agreement_percent.map(|percent| format!("{percent:.2} %")).unwrap_or_default()) }

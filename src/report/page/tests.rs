@@ -11,7 +11,7 @@ use onnx_dcomp_engine::validate::DropMetric;
 use onnx_dcomp_engine::{Task, Validation};
 
 use super::*;
-use crate::budget::{Budget, Candidate, Confirmation, Search};
+use crate::budget::{Budget, Candidate, Confirmation, Search, Source};
 use crate::report::{Compilation, Histogram, Outcome, Point, RemovedWeight, Reproduction, WeightRow};
 use crate::validation::{Illustration, Run, ValidationReport};
 
@@ -62,6 +62,7 @@ fn candidate(bytes: u64, drop_points: f64, keeps_budget: bool) -> Candidate {
     Candidate {
         quality: 30.0,
         bytes,
+        samples: 1000,
         drop_points,
         standard_error: 0.1,
         agreement_percent: Some(98.0),
@@ -74,7 +75,9 @@ fn search() -> Search {
     Search {
         budget: Budget::MaxDrop(0.5),
         metric: DropMetric::Top1,
+        source: Source::Samples,
         samples: 1000,
+        sparsity: None,
         candidates: vec![
             candidate(90_000, 0.1, true),
             candidate(60_000, 48.0, false),
