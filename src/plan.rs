@@ -301,7 +301,7 @@ fn with_choices(mut text: PipelineText, choices: Choices) -> PipelineText {
         Target::Packed => {}
         Target::Dense => text.steps.push(step("lower", vec![("target".to_owned(), "dense".to_owned())])),
         Target::Portable | Target::PortableInt4 => {
-            if choices.target == Target::PortableInt4 {
+            if choices.target == Target::PortableInt4 && text.steps.iter().all(|step| step.name != "int4") {
                 let quantizes = |step: &StepText| READS_EVIDENCE.contains(&step.name.as_str()) || step.name == "prune";
                 let place = text.steps.iter().position(quantizes).unwrap_or(text.steps.len());
                 text.steps.insert(place, step("int4", Vec::new()));
