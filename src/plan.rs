@@ -155,6 +155,12 @@ impl Plan {
 }
 
 impl Resolved {
+    /// What the file is made of, where `asked` was asked for: a pipeline may name the pass `portable` itself.
+    pub(crate) fn target(&self, asked: Target) -> Target {
+        let is_portable = self.text.steps.iter().any(|step| step.name == "portable");
+        if asked == Target::Packed && is_portable { Target::Portable } else { asked }
+    }
+
     /// Whether how good the output is to be is left to a search: a pass quantises, and nothing says how finely.
     pub(crate) fn can_search(&self) -> bool {
         let is_open = |step: &StepText| !step.options.iter().any(|(name, _)| name == "quality" || name == "step");

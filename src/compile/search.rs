@@ -50,7 +50,7 @@ impl Compiler {
             let mut candidate = model.clone();
             let passes = self.run_steps(&text(quality), &rules, &mut candidate, &known, start, watch)?;
             self.verify_model(&candidate)?;
-            describe(&mut candidate, &plan.label, self.choices.target);
+            describe(&mut candidate, &plan.label, plan.target(self.choices.target));
             let bytes = candidate.plain_bytes()?;
             Ok(Made { model: candidate, bytes, passes, quality })
         };

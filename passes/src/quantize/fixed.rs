@@ -34,7 +34,11 @@ const MOST_LEVEL: i16 = 127;
 const ENTRY_BITS: f64 = 16.0;
 
 /// The most values of a weight that is mostly zero.
-const MOST_SPARSE_VALUES: usize = 64;
+const MOST_SPARSE_VALUES: usize = 32;
+
+/// How far a codebook may cost more than the other before either is fitted, to be fitted too: fitting takes the most time,
+/// and changes both alike.
+const WORTH_A_FIT: f64 = 1.15;
 
 /// Elements below this fraction of the root mean square make the zero that a sparse codebook starts with.
 const SMALL: f64 = 0.05;
@@ -89,13 +93,15 @@ fn codebooks(dense: &Values, input: &Input<'_>, price: f64) -> Vec<Codebook> {
         (clusters.distortion + price * code_table_bits(clusters.centroids.len(), elements, nonzeros), clusters)
     });
     let best = |found: Vec<(f64, Clusters)>| found.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
+    let found: Vec<(f64, Clusters)> = [best(even.collect()), best(sparse.collect())].into_iter().flatten().collect();
+    let least = found.iter().map(|(cost, _)| *cost).fold(f64::INFINITY, f64::min);
     let fitted = |(_, clusters): (f64, Clusters)| {
         let start = apply(dense, &clusters);
         let lambda = clusters.lambda * input.weighted;
         let fitted = input.blocks.and_then(|blocks| share::feedback::improve(dense, start.clone(), blocks, lambda));
         in_halves(fitted.unwrap_or(start))
     };
-    [best(even.collect()), best(sparse.collect())].into_iter().flatten().map(fitted).collect()
+    found.into_iter().filter(|(cost, _)| *cost <= WORTH_A_FIT * least).map(fitted).collect()
 }
 
 impl Input<'_> {
