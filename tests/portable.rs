@@ -199,11 +199,15 @@ fn scrambled(index: usize) -> usize {
 #[test]
 fn large_weights_are_folded_slab_by_slab() {
     // Two whole slabs and a part, in each of the ways.
-    let ways: [(&str, fn(usize) -> f32); 4] = [
+    type Value = fn(usize) -> f32;
+    let ways: [(&str, Value); 4] = [
         ("codes in one digit", |index| [-1.5, 0.25, 3.0][scrambled(index) % 3]),
         ("codes in two digits", |index| (scrambled(index) % 23) as f32 / 7.0),
         ("codes of a byte", |index| (scrambled(index) % 200) as f32 / 7.0),
-        ("sparse", |index| if scrambled(index) % 20 == 0 { (scrambled(index) / 20 % 9) as f32 - 4.5 } else { 0.0 }),
+        (
+            "sparse",
+            |index| if scrambled(index).is_multiple_of(20) { (scrambled(index) / 20 % 9) as f32 - 4.5 } else { 0.0 },
+        ),
     ];
     for (way, value) in ways {
         let folder = folder();
@@ -224,7 +228,8 @@ fn every_operator_exists_in_the_operator_set_of_the_model() {
     let Some(python) = python("onnx") else { return };
     let folder = folder();
     for (opset, name) in [(7, "seven"), (9, "nine"), (13, "thirteen"), (18, "eighteen")] {
-        let sparse = |index| if scrambled(index) % 9 == 0 { (scrambled(index) / 9 % 17) as f32 - 8.0 } else { 0.0 };
+        let sparse =
+            |index| if scrambled(index).is_multiple_of(9) { (scrambled(index) / 9 % 17) as f32 - 8.0 } else { 0.0 };
         let input = written(folder.path(), &product(101, 67, opset, sparse));
         compress(&input, &folder.path().join(format!("{name}.portable.onnx")), &["--target", "portable"]);
     }
