@@ -317,6 +317,7 @@ fn inspect_accounts_for_every_byte_and_validate_compares_in_both_runtimes() {
     assert_eq!(weights.len(), 8, "{report}");
     let bytes: u64 = weights.iter().map(|weight| weight["bytes"].as_u64().unwrap()).sum();
     assert_eq!(bytes + report["graph_bytes"].as_u64().unwrap(), portable.metadata().unwrap().len());
+    assert!(report["graph_bytes"].as_u64().unwrap() < 2000, "what weights are computed from counts for them: {report}");
     let is_held = |form: &str| weights.iter().any(|weight| weight["form"] == form && weight["coder"].is_null());
     assert!(is_held("codebook"), "{report}");
     let (original, digits) = (fixture("lenet5.onnx").display().to_string(), fixture("digits").display().to_string());
