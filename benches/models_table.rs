@@ -123,7 +123,7 @@ impl Tables {
                 "Measured with version {} on {}: `--target {}`, quality {}, no data given to the compiler{limit}.\n\n\
                  | model | bytes | compressed | ratio | data (samples) | metric | tract | onnxruntime | same class |\n\
                  |---|---:|---:|---:|---|---|---:|---:|---:|\n{}\n\
-                 With `--lossless`:\n\n\
+                 With `--lossless` there is something to gain only where values repeat, as in SqueezeNet's codebooks:\n\n\
                  | model | bytes | compressed | ratio |\n|---|---:|---:|---:|\n{}",
                 env!("CARGO_PKG_VERSION"),
                 today(),

@@ -258,7 +258,7 @@ impl Compiler {
             self.run_passes(&plan, &mut model, &mut gathering, watch)?
         };
         self.verify_model(&model)?;
-        describe(&mut model, &plan.label, self.choices.target);
+        describe(&mut model, &plan.label, plan.target(self.choices.target));
 
         let is_exact = keeps_every_bit(&original, &model);
         let is_larger = model.plain_bytes()? >= model.source().total_bytes();

@@ -161,6 +161,12 @@ impl Plan {
 }
 
 impl Resolved {
+    /// What the file is made of, where `asked` was asked for: a pipeline may name the pass `portable` itself.
+    pub(crate) fn target(&self, asked: Target) -> Target {
+        let is_portable = self.text.steps.iter().any(|step| step.name == "portable");
+        if asked == Target::Packed && is_portable { Target::Portable } else { asked }
+    }
+
     /// Whether how good the output is to be is left to a search: a pass quantises, and nothing says how finely.
     pub(crate) fn can_search(&self) -> bool {
         let is_open = |step: &StepText| !step.options.iter().any(|(name, _)| name == "quality" || name == "step");
@@ -317,7 +323,7 @@ fn with_choices(mut text: PipelineText, choices: Choices) -> PipelineText {
         }
         Target::Dense => text.steps.push(step("lower", vec![("target".to_owned(), "dense".to_owned())])),
         Target::Portable | Target::PortableInt4 => {
-            if choices.target == Target::PortableInt4 {
+            if choices.target == Target::PortableInt4 && text.steps.iter().all(|step| step.name != "int4") {
                 let quantizes = |step: &StepText| READS_EVIDENCE.contains(&step.name.as_str()) || step.name == "prune";
                 let place = text.steps.iter().position(quantizes).unwrap_or(text.steps.len());
                 text.steps.insert(place, step("int4", Vec::new()));

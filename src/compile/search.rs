@@ -62,7 +62,7 @@ impl Maker<'_> {
         let text = self.plan.tail(self.start, quality);
         let passes = self.compiler.run_steps(&text, self.rules, &mut model, self.known, self.start, self.watch)?;
         self.compiler.verify_model(&model)?;
-        describe(&mut model, &self.plan.label, self.compiler.choices.target);
+        describe(&mut model, &self.plan.label, self.plan.target(self.compiler.choices.target));
         let bytes = model.plain_bytes()?;
         Ok((Made { model, passes, session: None }, bytes))
     }

@@ -6,8 +6,8 @@
 use std::collections::{HashMap, HashSet};
 
 use half::{bf16, f16};
-use onnx_dcomp_ir::Model;
 use onnx_dcomp_ir::graph::{for_each_captured_name, is_constant, subgraphs, subgraphs_mut};
+use onnx_dcomp_ir::{Model, marker};
 use onnx_dcomp_proto::tensor_proto::DataType;
 use onnx_dcomp_proto::{GraphProto, Message, NodeProto, TensorProto};
 
@@ -98,7 +98,7 @@ impl Reader<'_> {
                 });
             }
         }
-        let holders: HashMap<&str, u64> = constant_bytes(graph, &rest);
+        let holders: HashMap<&str, u64> = constant_bytes(self.model, graph, &rest);
         let mut needed: Vec<&String> = makers.keys().filter(|name| read.contains(*name)).collect();
         needed.sort();
         let mut counted = HashSet::new();
@@ -148,10 +148,17 @@ impl Reader<'_> {
 }
 
 /// Bytes of each constant of `graph`, by name.
-fn constant_bytes<'a>(graph: &'a GraphProto, nodes: &'a [NodeProto]) -> HashMap<&'a str, u64> {
-    let tensors = graph.initializer.iter().map(|tensor| (tensor.name(), tensor.encoded_len() as u64));
-    let nodes = nodes.iter().filter(|node| is_constant(node));
-    let nodes = nodes.filter_map(|node| Some((node.output.first()?.as_str(), node.encoded_len() as u64)));
+fn constant_bytes<'a>(model: &Model, graph: &'a GraphProto, nodes: &'a [NodeProto]) -> HashMap<&'a str, u64> {
+    // The data of most constants lies in the weight table.
+    let data = |tensor: &TensorProto| {
+        let weight = marker::weight_of(tensor).and_then(|id| model.get_weight(id));
+        weight.map_or(0, |weight| weight.dense_bytes())
+    };
+    let tensors = graph.initializer.iter().map(|tensor| (tensor.name(), tensor.encoded_len() as u64 + data(tensor)));
+    let nodes = nodes.iter().filter(|node| is_constant(node)).filter_map(|node| {
+        let held: u64 = node.attribute.iter().filter_map(|attribute| attribute.t.as_ref()).map(data).sum();
+        Some((node.output.first()?.as_str(), node.encoded_len() as u64 + held))
+    });
     tensors.chain(nodes).collect()
 }
 

@@ -34,7 +34,11 @@ const MOST_LEVEL: i16 = 127;
 const ENTRY_BITS: f64 = 16.0;
 
 /// The most values of a weight that is mostly zero.
-const MOST_SPARSE_VALUES: usize = 64;
+const MOST_SPARSE_VALUES: usize = 32;
+
+/// How far a codebook may cost more than the other before either is fitted, to be fitted too: fitting takes the most time,
+/// and changes both alike.
+const WORTH_A_FIT: f64 = 1.15;
 
 /// Elements below this fraction of the root mean square make the zero that a sparse codebook starts with.
 const SMALL: f64 = 0.05;
@@ -49,42 +53,106 @@ pub(super) struct Input<'a> {
     pub(super) curvature: Option<&'a Curvature>,
 }
 
-/// The form of `weight`, whose values are `dense` now, at `price` for a bit in squared error. `None` where the weight is
-/// better left as it is: a vector beside a kernel, or a codebook already.
-pub(super) fn form(weight: &Weight, dense: &Values, input: &Input<'_>, price: f64) -> Option<Form> {
+/// The form of `weight`, whose values are `dense` now, at `price` for a bit in squared error; `rival` is what quantisation
+/// for coded levels gives, which has its zeros where they cost least. `None` where the weight is better left as it is: a
+/// vector beside a kernel, or a codebook already.
+pub(super) fn form(
+    weight: &Weight,
+    dense: &Values,
+    input: &Input<'_>,
+    price: f64,
+    rival: Option<Grid>,
+) -> Option<Form> {
     if !weight.role.is_kernel() {
         return None;
     }
-    let atoms = Atoms::new(dense);
-    let lengths = Lengths::of(&atoms, weight.len());
+    let mut forms: Vec<Form> = codebooks(dense, input, price).into_iter().map(Form::Codebook).collect();
+    let largest = dense.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    let step = largest / f32::from(MOST_LEVEL);
+    forms.extend(levels(weight, dense, input, step).into_iter().chain(rival).map(Form::Grid));
+    let cost = |form: &Form| input.error(dense, form) + price * input.weighted * bits(form);
+    let forms = forms.into_iter().map(|form| (cost(&form), form));
+    let (least, best) = forms.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let is_better = !matches!(weight.form, Form::Codebook(_)) || least < cost(&weight.form);
+    is_better.then_some(best)
+}
+
+/// The best codebook whose codes are as long for every element, and the best that is mostly zero.
+fn codebooks(dense: &Values, input: &Input<'_>, price: f64) -> Vec<Codebook> {
     let method = Method { init: Init::Companded, seed: 0, lambda: 0.0, max_iterations: MAX_ITERATIONS };
+    let elements = dense.len() as f64;
+    let atoms = Atoms::new(dense);
     let even = full_counts(MOST_VALUES).into_iter().map(|count| {
         let clusters = Clusters::find(&atoms, count, &method);
-        (clusters.distortion + price * lengths.bits(count), clusters)
+        (clusters.distortion + price * code_table_bits(count, elements, atoms.nonzeros()), clusters)
     });
     let with_zero = Atoms::new(&without_small(dense));
     let sparse = full_counts(MOST_SPARSE_VALUES).into_iter().filter(|&count| count > 2).map(|count| {
         let clusters = Clusters::find(&with_zero, count, &Method { lambda: price, ..method });
-        let lengths = Lengths { nonzeros: lengths.elements - zeros(&with_zero, &clusters), ..lengths };
-        (clusters.distortion + price * lengths.bits(clusters.centroids.len()), clusters)
+        let nonzeros = elements - zeros(&with_zero, &clusters);
+        (clusters.distortion + price * code_table_bits(clusters.centroids.len(), elements, nonzeros), clusters)
     });
-    let (cost, clusters) = even.chain(sparse).min_by(|a, b| a.0.total_cmp(&b.0))?;
-    let largest = dense.iter().fold(0f32, |largest, value| largest.max(value.abs()));
-    let step = largest / f32::from(MOST_LEVEL);
-    let uniform = weight.len() as f64 * (f64::from(step).powi(2) / 12.0 + 8.0 * price);
-    // What changes nothing costs only its bits.
-    if let Form::Codebook(held) = &weight.form
-        && price * lengths.bits(held.centroids().len()) <= cost.min(uniform)
-    {
-        return None;
+    let best = |found: Vec<(f64, Clusters)>| found.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
+    let found: Vec<(f64, Clusters)> = [best(even.collect()), best(sparse.collect())].into_iter().flatten().collect();
+    let least = found.iter().map(|(cost, _)| *cost).fold(f64::INFINITY, f64::min);
+    let fitted = |(_, clusters): (f64, Clusters)| {
+        let start = apply(dense, &clusters);
+        let lambda = clusters.lambda * input.weighted;
+        let fitted = input.blocks.and_then(|blocks| share::feedback::improve(dense, start.clone(), blocks, lambda));
+        in_halves(fitted.unwrap_or(start))
+    };
+    found.into_iter().filter(|(cost, _)| *cost <= WORTH_A_FIT * least).map(fitted).collect()
+}
+
+impl Input<'_> {
+    /// What the outputs make of the difference between `dense` and `form`; the squared error where nothing is known.
+    fn error(&self, dense: &Values, form: &Form) -> f64 {
+        let Some(blocks) = self.blocks else { return form.squared_error(dense) };
+        let errors: Vec<f64> =
+            dense.iter().zip(form.dense().iter()).map(|(a, b)| f64::from(a) - f64::from(b)).collect();
+        let row_length: usize = blocks.iter().map(|block| block.size).sum();
+        let of_row = |row: &[f64]| {
+            let mut start = 0;
+            let of_block = |block: &Damped| {
+                let errors = &row[start..start + block.size];
+                start += block.size;
+                let pull = |at: usize| -> f64 { block.row(at).iter().zip(errors).map(|(h, e)| h * e).sum() };
+                errors
+                    .iter()
+                    .enumerate()
+                    .map(|(at, error)| if *error == 0.0 { 0.0 } else { error * pull(at) })
+                    .sum::<f64>()
+            };
+            blocks.iter().map(of_block).sum::<f64>()
+        };
+        errors.chunks_exact(row_length.max(1)).map(of_row).sum()
     }
-    if uniform < cost && step.is_normal() {
-        return levels(weight, dense, input, step).map(Form::Grid);
+}
+
+/// Bits of `form` in codes of fixed length.
+fn bits(form: &Form) -> f64 {
+    let (elements, nonzeros) = (form.len() as f64, form.nonzeros() as f64);
+    match form {
+        Form::Codebook(codebook) => code_table_bits(codebook.centroids().len(), elements, nonzeros),
+        Form::Grid(grid) => {
+            let mut levels = grid.levels().to_vec();
+            levels.sort_unstable();
+            levels.dedup();
+            let is_short = levels.iter().all(|&level| i8::try_from(level).is_ok());
+            let plain = elements * if is_short { 8.0 } else { 16.0 };
+            code_table_bits(levels.len(), elements, nonzeros).min(plain)
+        }
+        Form::Dense(_) | Form::Sparse(_) => f64::INFINITY,
     }
-    let start = apply(dense, &clusters);
-    let lambda = clusters.lambda * input.weighted;
-    let fitted = input.blocks.and_then(|blocks| share::feedback::improve(dense, start.clone(), blocks, lambda));
-    Some(Form::Codebook(in_halves(fitted.unwrap_or(start))))
+}
+
+/// Bits of codes that tell `count` values apart, with the table of these: every element coded, or those that are not zero
+/// with the gaps between them.
+fn code_table_bits(count: usize, elements: f64, nonzeros: f64) -> f64 {
+    // Gaps of a geometric distribution take about the logarithm of their mean, and a bit and a half.
+    let gap = (elements / nonzeros.max(1.0)).log2() + 1.5;
+    let code = code_bits(count);
+    ENTRY_BITS * count as f64 + (elements * code).min(nonzeros * (code + gap))
 }
 
 /// The values, with zeros in the place of the smallest.
@@ -106,6 +174,9 @@ fn zeros(atoms: &Atoms, clusters: &Clusters) -> f64 {
 
 /// The weight on a uniform grid, each level in 8 bits.
 fn levels(weight: &Weight, dense: &Values, input: &Input<'_>, step: f32) -> Option<Grid> {
+    if !step.is_normal() {
+        return None;
+    }
     let row_length = row_length(weight);
     let keeps_zeros = dense.iter().any(|value| value == 0.0);
     let target = Target { kind: GridKind::Uniform, steps: &[step], row_length, lambda: 0.0, keeps_zeros };
@@ -128,28 +199,6 @@ fn in_halves(codebook: Codebook) -> Codebook {
     }
     let values = Values::from_f32(DType::F32, &halves);
     Codebook::new(codebook.codes().to_vec(), values).unwrap_or(codebook)
-}
-
-/// What codes take.
-#[derive(Clone, Copy)]
-struct Lengths {
-    elements: f64,
-    nonzeros: f64,
-}
-
-impl Lengths {
-    fn of(atoms: &Atoms, elements: usize) -> Self {
-        Self { elements: elements as f64, nonzeros: atoms.nonzeros() }
-    }
-
-    /// Bits of a weight with `count` values: every element coded, or those that are not zero with the gaps between them.
-    fn bits(&self, count: usize) -> f64 {
-        let table = ENTRY_BITS * count as f64;
-        // Gaps of a geometric distribution take about the logarithm of their mean, and a bit and a half.
-        let gap = (self.elements / self.nonzeros.max(1.0)).log2() + 1.5;
-        let code = code_bits(count);
-        table + (self.elements * code).min(self.nonzeros * (code + gap))
-    }
 }
 
 #[cfg(test)]
@@ -179,7 +228,7 @@ mod tests {
     #[test]
     fn cheaper_bits_buy_more_values() {
         let weight = weight(&normal(4096));
-        let count = |price: f64| match form(&weight, &weight.form.dense(), &NOTHING, price) {
+        let count = |price: f64| match form(&weight, &weight.form.dense(), &NOTHING, price, None) {
             Some(Form::Codebook(codebook)) => codebook.centroids().len(),
             Some(Form::Grid(_)) => 255,
             other => panic!("{other:?}"),
@@ -192,10 +241,10 @@ mod tests {
     fn zeros_stay_and_what_is_a_codebook_already_is_kept_where_bits_are_cheap() {
         let values: Vec<f32> = normal(4096).iter().map(|&v| if v.abs() < 0.7 { 0.0 } else { v }).collect();
         let mut weight = weight(&values);
-        let found = form(&weight, &weight.form.dense(), &NOTHING, 1e-3).unwrap();
+        let found = form(&weight, &weight.form.dense(), &NOTHING, 1e-3, None).unwrap();
         assert!(found.dense().iter().zip(&values).all(|(new, &old)| old != 0.0 || new == 0.0));
         weight.form = found;
-        assert_eq!(form(&weight, &weight.form.dense(), &NOTHING, 1e-9), None);
+        assert_eq!(form(&weight, &weight.form.dense(), &NOTHING, 1e-9, None), None);
     }
 
     #[test]
@@ -204,14 +253,14 @@ mod tests {
         let values: Vec<f32> =
             normal(8192).iter().enumerate().map(|(at, &v)| if at % 16 == 0 { v } else { 0.02 * v }).collect();
         let weight = weight(&values);
-        let found = form(&weight, &weight.form.dense(), &NOTHING, 2e-3).unwrap();
+        let found = form(&weight, &weight.form.dense(), &NOTHING, 2e-3, None).unwrap();
         assert!(found.density() < 0.1, "{}", found.density());
     }
 
     #[test]
     fn small_weights_do_without_a_table_of_values() {
         let weight = weight(&normal(256));
-        let found = form(&weight, &weight.form.dense(), &NOTHING, 1e-7);
+        let found = form(&weight, &weight.form.dense(), &NOTHING, 1e-7, None);
         assert!(matches!(found, Some(Form::Grid(_))), "{found:?}");
     }
 }

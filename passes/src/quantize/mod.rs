@@ -252,7 +252,8 @@ fn quantize(model: &Model, task: &Task, elements: usize, evidence: &Evidence) ->
             let price = FIXED_PRICE * known.price(task, elements) / known.weighted();
             let (blocks, curvature) = (known.damped.as_deref(), known.curvature.as_ref());
             let input = fixed::Input { weighted: known.weighted(), blocks, curvature };
-            let form = fixed::form(weight, &dense, &input, price)?;
+            let rival = by_rate(weight, task, elements, &known, &dense).filter(|_| weight.role.is_kernel());
+            let form = fixed::form(weight, &dense, &input, price, rival)?;
             let correction =
                 known.bias.zip(known.moment).map(|(bias, moment)| Correction::of(bias, &dense, &form, moment));
             return Some((form, correction));
