@@ -73,7 +73,7 @@ pub(crate) const SUBJECTS: [Subject; 7] = [
         data: "imagenet-sample",
         training_split: None,
         nncodec: [386_406; 3],
-        qualities: [[20.0, 32.0], [16.0, 28.0]],
+        qualities: [[22.0, 28.0], [16.0, 28.0]],
         ..CLASSIFIER
     },
     Subject {

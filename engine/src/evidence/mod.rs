@@ -56,7 +56,7 @@ impl Default for EvidenceOptions {
 }
 
 /// Elements that all inputs for the second moments may have together: synthetic ones, and samples.
-const MOMENT_ELEMENTS: [usize; 2] = [1_000_000, 16_000_000];
+const MOMENT_ELEMENTS: [usize; 2] = [4_000_000, 16_000_000];
 
 /// Elements that all inputs of one sensitivity run may have together: synthetic ones, and samples.
 const SENSITIVITY_ELEMENTS: [usize; 2] = [200_000, 800_000];

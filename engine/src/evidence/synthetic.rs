@@ -2,9 +2,12 @@
 //!
 //! Noise alone misleads: its neighbouring pixels have nothing in common, so that layers behind it see nothing of what
 //! they were trained for. Photographs are made of things that hide each other; images of many overlapping shapes of all
-//! sizes ("dead leaves") share their statistics. Small gray images are mostly something bright on a dark ground.
+//! sizes ("dead leaves") share their statistics, once surfaces have textures whose energy falls off with frequency.
+//! Small gray images are mostly something bright on a dark ground.
 //!
-//! Source: Lee, Mumford and Huang, "Occlusion models for natural images", 2001.
+//! Sources: Lee, Mumford and Huang, "Occlusion models for natural images", 2001; Field, "Relations between the
+//! statistics of natural images and the response properties of cortical cells", 1987 (the energy of textures); Perlin,
+//! "An image synthesizer", 1985 (octaves of a lattice); Baradad et al., "Learning to see by looking at noise", 2021.
 
 use onnx_dcomp_ir::{Model, Role};
 use rand::{RngExt, SeedableRng};
@@ -244,39 +247,148 @@ fn strokes([height, width]: [usize; 2], random: &mut Pcg64) -> Vec<f32> {
     image
 }
 
-/// Overlapping ellipses and rectangles whose radii fall off as in photographs, each of nearly one colour.
+/// Overlapping ellipses and rectangles whose radii fall off as in photographs, each with a colour and a texture.
 fn shapes(channels: usize, [height, width]: [usize; 2], random: &mut Pcg64) -> Vec<f32> {
     let plane = height * width;
+    let textures: [Vec<f32>; TEXTURES] = std::array::from_fn(|_| texture([height, width], random));
     let mut image = vec![0f32; channels * plane];
-    for channel in image.chunks_exact_mut(plane) {
-        channel.fill(random.random_range(0.0..1.0));
+    let ground = Paint::draw(channels, random);
+    for (channel, plane) in image.chunks_exact_mut(plane).enumerate() {
+        plane.iter_mut().enumerate().for_each(|(at, value)| *value = ground.value(&textures, channel, at));
     }
     let least = height.min(width) as f32;
-    let count = random.random_range(8..25);
-    for _ in 0..count {
+    for _ in 0..random.random_range(8..60) {
         let radius = least * 0.05 / random.random_range(0.08f32..1.0);
         let centre = (random.random_range(0.0..height as f32), random.random_range(0.0..width as f32));
         let turn: f32 = random.random_range(0.0..std::f32::consts::PI);
         let (sine, cosine) = turn.sin_cos();
         let aspect: f32 = random.random_range(0.3..1.0);
         let is_ellipse = random.random_range(0.0f32..1.0) < 0.6;
-        let gray: f32 = random.random_range(0.0..1.0);
-        let colour: Vec<f32> = (0..channels).map(|_| (gray + 0.15 * normal(random)).clamp(0.0, 1.0)).collect();
-        let reach = radius * std::f32::consts::SQRT_2;
+        let paint = Paint::draw(channels, random);
+        // Pixels that an edge takes: lenses and resizing blur.
+        let softness: f32 = random.random_range(0.5..3.0);
+        let reach = radius * std::f32::consts::SQRT_2 + softness;
         let rows = (centre.0 - reach).max(0.0) as usize..((centre.0 + reach).max(0.0) as usize + 1).min(height);
         for y in rows {
             let columns = (centre.1 - reach).max(0.0) as usize..((centre.1 + reach).max(0.0) as usize + 1).min(width);
             for x in columns {
                 let (dy, dx) = (y as f32 - centre.0, x as f32 - centre.1);
                 let (u, v) = ((dx * cosine + dy * sine) / radius, (dy * cosine - dx * sine) / (radius * aspect));
-                let is_inside = if is_ellipse { u * u + v * v < 1.0 } else { u.abs() < 1.0 && v.abs() < 1.0 };
-                if is_inside {
-                    (0..channels).for_each(|channel| image[channel * plane + y * width + x] = colour[channel]);
+                let distance = if is_ellipse { (u * u + v * v).sqrt() } else { u.abs().max(v.abs()) };
+                let cover = ((1.0 - distance) * radius * aspect / softness + 0.5).clamp(0.0, 1.0);
+                if cover > 0.0 {
+                    for channel in 0..channels {
+                        let value = &mut image[channel * plane + y * width + x];
+                        *value += cover * (paint.value(&textures, channel, y * width + x) - *value);
+                    }
                 }
             }
         }
     }
-    // Nothing in the world is perfectly flat.
-    image.iter_mut().for_each(|value| *value = (*value + 0.02 * normal(random)).clamp(0.0, 1.0));
+    // A camera's noise.
+    image.iter_mut().for_each(|value| *value = (*value + 0.01 * normal(random)).clamp(0.0, 1.0));
     image
+}
+
+/// Textures that the shapes of one image share.
+const TEXTURES: usize = 3;
+
+/// What a shape is painted with.
+struct Paint {
+    /// By channel.
+    colour: Vec<f32>,
+    texture: usize,
+    /// How strong the texture is, by channel.
+    contrast: Vec<f32>,
+}
+
+impl Paint {
+    fn draw(channels: usize, random: &mut Pcg64) -> Self {
+        let gray: f32 = random.random_range(0.0..1.0);
+        let saturation = random.random_range(0.0f32..0.2);
+        let contrast = random.random_range(0.0f32..0.25);
+        Self {
+            colour: (0..channels).map(|_| (gray + saturation * normal(random)).clamp(0.0, 1.0)).collect(),
+            contrast: (0..channels).map(|_| contrast * (1.0 + 0.2 * normal(random))).collect(),
+            texture: random.random_range(0..TEXTURES),
+        }
+    }
+
+    fn value(&self, textures: &[Vec<f32>; TEXTURES], channel: usize, at: usize) -> f32 {
+        self.colour[channel] + self.contrast[channel] * textures[self.texture][at]
+    }
+}
+
+/// Noise whose energy falls off with frequency as in photographs: octaves of a random lattice, smoothly joined. Its mean
+/// is near 0, its mean square near 1.
+fn texture([height, width]: [usize; 2], random: &mut Pcg64) -> Vec<f32> {
+    /// Mean square of smoothly joined values of mean square 1.
+    const JOINED: f32 = 0.55;
+    // Amplitude of an octave over that of the next coarser one, and how much wider than high its grains are.
+    let (roughness, stretch) = (random.random_range(0.4f32..1.0), random.random_range(0.5f32..2.0));
+    let mut field = vec![0f32; height * width];
+    let (mut pitch, mut amplitude, mut energy) = (height.min(width) as f32 / 2.0, 1.0f32, 0f32);
+    while pitch >= 1.0 {
+        let (across, down) = ((pitch * stretch).max(1.0), (pitch / stretch).max(1.0));
+        let [rows, columns] = [(height, down), (width, across)].map(|(side, grain)| (side as f32 / grain) as usize + 2);
+        let lattice: Vec<f32> = (0..rows * columns).map(|_| normal(random)).collect();
+        for (y, line) in field.chunks_exact_mut(width).enumerate() {
+            let (row, v) = lattice_place(y, down);
+            for (x, value) in line.iter_mut().enumerate() {
+                let (column, u) = lattice_place(x, across);
+                let at = row * columns + column;
+                let upper = lattice[at] + u * (lattice[at + 1] - lattice[at]);
+                let lower = lattice[at + columns] + u * (lattice[at + columns + 1] - lattice[at + columns]);
+                *value += amplitude * (upper + v * (lower - upper));
+            }
+        }
+        energy += JOINED * amplitude * amplitude;
+        amplitude *= roughness;
+        pitch /= 2.0;
+    }
+    let scale = 1.0 / energy.sqrt().max(f32::EPSILON);
+    field.iter_mut().for_each(|value| *value *= scale);
+    field
+}
+
+/// Where pixel `at` lies on a lattice of such a pitch: the node before it, and how much of the way to the next one.
+fn lattice_place(at: usize, pitch: f32) -> (usize, f32) {
+    let place = at as f32 / pitch;
+    let t = place.fract();
+    (place as usize, t * t * (3.0 - 2.0 * t))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The median squared difference of pixels so far apart in a row.
+    fn typical_difference(image: &[f32], side: usize, distance: usize) -> f32 {
+        let rows = image.chunks_exact(side);
+        let pairs = rows.flat_map(|row| row.iter().zip(&row[distance..]));
+        let mut squares: Vec<f32> = pairs.map(|(a, b)| (a - b) * (a - b)).collect();
+        squares.sort_by(f32::total_cmp);
+        squares[squares.len() / 2]
+    }
+
+    #[test]
+    fn surfaces_of_synthetic_photographs_vary_more_over_greater_distances() {
+        let (side, mut random) = (128, generator(5));
+        let mut sums = [0f32; 3];
+        for _ in 0..8 {
+            let image = picture(3, [side, side], &mut random);
+            for (sum, distance) in sums.iter_mut().zip([1, 4, 16]) {
+                *sum += typical_difference(&image, side, distance);
+            }
+        }
+        assert!(sums[1] > 1.5 * sums[0] && sums[2] > 1.5 * sums[1], "{sums:?}");
+    }
+
+    #[test]
+    fn textures_have_the_mean_square_that_contrasts_count_on() {
+        let mut random = generator(7);
+        let fields: Vec<f32> = (0..64).flat_map(|_| texture([48, 80], &mut random)).collect();
+        let mean_square = fields.iter().map(|value| value * value).sum::<f32>() / fields.len() as f32;
+        assert!((0.6..1.6).contains(&mean_square), "{mean_square}");
+    }
 }
