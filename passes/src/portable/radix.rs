@@ -67,11 +67,13 @@ pub(crate) struct Digits {
 }
 
 impl Digits {
-    /// The shortest digits that tell `values` values apart; one digit rather than two of the same length. `None` for
+    /// The shortest digits that tell `values` values apart; one digit rather than two that are hardly shorter. `None` for
     /// more than 65536 values.
     pub(crate) fn of(values: usize) -> Option<Self> {
-        // In units of 1/120 bit, so that lengths compare exactly.
-        let key = |digits: &Self| (digits.length(), digits.high.is_some(), digits.low.base);
+        // Two streams are worth it from a 120th of a byte on.
+        let key = |digits: &Self| {
+            (digits.length() + usize::from(digits.high.is_some()), digits.high.is_some(), digits.low.base)
+        };
         Self::all().filter(|digits| digits.values() >= values).min_by_key(key)
     }
 

@@ -205,11 +205,13 @@ fn in_halves(codebook: Codebook) -> Codebook {
 mod tests {
     use super::*;
     use onnx_dcomp_ir::{Model, Role};
+    use onnx_dcomp_proto::{GraphProto, Message, ModelProto};
 
     const NOTHING: Input<'_> = Input { weighted: 1.0, blocks: None, curvature: None };
 
     fn weight(values: &[f32]) -> Weight {
-        let mut model = Model::from_bytes(bytes::Bytes::new(), None).unwrap();
+        let proto = ModelProto { ir_version: Some(8), graph: Some(GraphProto::default()), ..ModelProto::default() };
+        let mut model = Model::from_bytes(proto.encode_to_vec().into(), None).unwrap();
         let values = Values::from_f32(DType::F32, values);
         let id = model.add_weight("w", &[values.len() / 32, 32], values, Role::Gemm, Some(0));
         model.weight(id).clone()
@@ -259,8 +261,8 @@ mod tests {
 
     #[test]
     fn small_weights_do_without_a_table_of_values() {
-        let weight = weight(&normal(256));
-        let found = form(&weight, &weight.form.dense(), &NOTHING, 1e-7, None);
+        let weight = weight(&normal(1024));
+        let found = form(&weight, &weight.form.dense(), &NOTHING, 2e-5, None);
         assert!(matches!(found, Some(Form::Grid(_))), "{found:?}");
     }
 }
