@@ -197,7 +197,7 @@ fn distinct_values(form: &Form, most: usize) -> Option<Distinct> {
         }
         Form::Dense(_) => return None,
     }
-    (is_finite && nonzeros.len() <= most).then(|| Distinct { nonzeros: nonzeros.len(), has_zero })
+    (is_finite && nonzeros.len() <= most).then_some(Distinct { nonzeros: nonzeros.len(), has_zero })
 }
 
 /// Whether `name` is a constant vector of `length` elements of the main graph.

@@ -58,6 +58,12 @@ impl Default for EvidenceOptions {
 /// Elements that all inputs for the second moments may have together: synthetic ones, and samples.
 const MOMENT_ELEMENTS: [usize; 2] = [4_000_000, 16_000_000];
 
+/// Elements of the weights of a model that is so large that fewer synthetic inputs must do.
+const LARGE_MODEL: usize = 1 << 24;
+
+/// Elements that all its synthetic inputs for the second moments may have together.
+const LARGE_MODEL_MOMENT_ELEMENTS: usize = 1_000_000;
+
 /// Elements that all inputs of one sensitivity run may have together: synthetic ones, and samples.
 const SENSITIVITY_ELEMENTS: [usize; 2] = [200_000, 800_000];
 
@@ -92,7 +98,9 @@ pub fn gather(model: &Model, options: &EvidenceOptions, progress: &mut Progress<
     let preprocess = options.preprocess.resolve(probe.session.inputs(), probe.session.outputs())?;
     let mut random = synthetic::generator(options.seed);
     let mut inputs = synthetic::Inputs::new(model, &preprocess);
-    let (samples, few) = (inputs.samples_within(MOMENT_ELEMENTS[0], options.samples), {
+    let weights: usize = model.weights().map(|(_, weight)| weight.len()).sum();
+    let most = if weights >= LARGE_MODEL { LARGE_MODEL_MOMENT_ELEMENTS } else { MOMENT_ELEMENTS[0] };
+    let (samples, few) = (inputs.samples_within(most, options.samples), {
         inputs.samples_within(SENSITIVITY_ELEMENTS[0], SENSITIVITY_SAMPLES[0]).max(2)
     });
     let mut batches = match inputs.draw(samples.max(few), &mut random) {
@@ -101,7 +109,7 @@ pub fn gather(model: &Model, options: &EvidenceOptions, progress: &mut Progress<
     };
     // Where sizes were assumed that the network does not take, its full size is the next to try.
     if probe.run(&batches[0]).is_err() && inputs.use_full_size() {
-        let samples = inputs.samples_within(MOMENT_ELEMENTS[0], options.samples).max(2);
+        let samples = inputs.samples_within(most, options.samples).max(2);
         batches = match inputs.draw(samples, &mut random) {
             Ok(batches) => batches,
             Err(error) => return without(error.to_string()),

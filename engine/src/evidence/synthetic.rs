@@ -206,6 +206,9 @@ const SMALL_SIDE: usize = 64;
 
 /// An image, channel by channel, with values in `0.0..=1.0`.
 fn picture(channels: usize, size: [usize; 2], random: &mut Pcg64) -> Vec<f32> {
+    if size.contains(&0) {
+        return Vec::new();
+    }
     if channels == 1 && size.iter().all(|&side| side <= SMALL_SIDE) && random.random_range(0.0f32..1.0) < 0.75 {
         return strokes(size, random);
     }

@@ -28,6 +28,9 @@ impl From<String> for Failure {
     }
 }
 
+/// Shape and elements of a tensor.
+pub(crate) type Floats<'a> = (Vec<i64>, &'a [f32]);
+
 /// onnxruntime's table of functions.
 ///
 /// The table of an old onnxruntime ends earlier than the type says, so it is only ever reached through the pointer.
@@ -213,7 +216,7 @@ impl Api {
         self,
         context: *mut OrtKernelContext,
         index: usize,
-    ) -> Result<Option<(Vec<i64>, &'a [f32])>, Failure> {
+    ) -> Result<Option<Floats<'a>>, Failure> {
         let mut count = 0;
         call!(self, KernelContext_GetInputCount(context, &raw mut count))?;
         let mut value: *const OrtValue = ptr::null();
