@@ -309,7 +309,7 @@ mod tests {
         );
         expect(
             "share(init=linaer)",
-            "12: pass `share`: option `init`: expected one of linear, density, random, found `linaer`; did you mean `linear`?",
+            "12: pass `share`: option `init`: expected one of linear, density, companded, random, found `linaer`; did you mean `linear`?",
             "linaer",
         );
         expect("share(seed=1, seed=2)", "15: pass `share`: option `seed` is given twice", "seed");

@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn all_instructions_give_the_same_sums() {
         let words: Vec<[u16; GROUP]> = (0..300u32)
-            .map(|group| std::array::from_fn(|lane| ((8 * group + lane as u32) * 40_503 >> 3) as u16))
+            .map(|group| std::array::from_fn(|lane| (((8 * group + lane as u32) * 40_503) >> 3) as u16))
             .collect();
         let values = std::array::from_fn(|code| (code as f32 * 0.77).sin());
         let panel = std::array::from_fn(|column| (column as f32 * 0.31).cos());
