@@ -9,7 +9,7 @@ use onnx_dcomp_engine::Tensor;
 use onnx_dcomp_fixtures::models::fully_connected;
 use onnx_dcomp_ir::Model;
 use onnx_dcomp_proto::Message;
-use support::{compress, fixture, folder, program};
+use support::{compress, fixture, folder, program, python, root};
 
 const SPARSE: &str = "fold, strip, prune(sparsity=0.92), share(clusters=16), fuse(when=always), pack";
 const CODEBOOK: &str = "fold, strip, share(clusters=16), fuse(when=always), pack";
@@ -132,4 +132,23 @@ fn inspect_tells_the_fused_weights() {
     let fused: Vec<_> = weights.iter().filter(|weight| weight["form"] == "codebook").collect();
     assert_eq!(fused.len(), 3, "{weights:?}");
     assert!(fused.iter().all(|weight| weight["density"].as_f64().unwrap() < 0.1), "{fused:?}");
+}
+
+#[test]
+fn the_reference_decoder_reads_fused_weights() {
+    let Some(mut decoder) = python("onnx") else { return };
+    let Some(mut comparison) = python("onnx") else { return };
+    let folder = folder();
+    let (fused, plain) = fused_and_plain(&fixture("lenet300.onnx"), folder.path(), SPARSE);
+    let decoded = folder.path().join("weights.npz");
+    let script = root().join("codec/reference/decode.py");
+    assert!(decoder.arg("-B").arg(script).arg(&fused).arg(&decoded).status().unwrap().success());
+    const COMPARE: &str = "
+import sys, numpy, onnx
+found = numpy.load(sys.argv[1])
+for tensor in onnx.load(sys.argv[2]).graph.initializer:
+    expected = onnx.numpy_helper.to_array(tensor)
+    assert found[tensor.name].tobytes() == expected.tobytes(), tensor.name
+";
+    assert!(comparison.arg("-c").arg(COMPARE).arg(&decoded).arg(&plain).status().unwrap().success());
 }

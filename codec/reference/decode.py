@@ -1,7 +1,7 @@
 """A second decoder of weight payloads, written from FORMAT.md, whose sections it names: to be read, not to be fast.
 
 python decode.py payload.bin out.npz    arrays weight_0, weight_1, ... (bfloat16 as its bit patterns, in uint16)
-python decode.py model.onnx out.npz     the same by tensor name, from every DcompDecode node of a packed model
+python decode.py model.onnx out.npz     the same by tensor name, from every node of ours in a packed model
 It trusts the encoder further than FORMAT.md allows: not everything that is to be refused is.
 """
 import itertools, math, operator, sys, zlib
@@ -279,21 +279,21 @@ def decode(payload):  # section 2
     shared = Small(reader.data[reader.at :])
     return [record.decode(([Small(data) for data in own] or [shared] * 2) if record.coder == 2
                           else [Reader(own[0], record.coder)] * 2) for record, own in zip(records, streams)]
-def tensors(graph, payloads, prefix=""):  # name and values of what DcompDecode nodes decode, here and in graphs below
+def tensors(graph, payloads, prefix=""):  # name and values of what our nodes hold, here and in graphs below
     from onnx.numpy_helper import to_array
     payloads = {**payloads, **{tensor.name: tensor for tensor in getattr(graph, "initializer", ())}}
     for node in graph.node:
         for attribute, subgraph in [(a.name, subgraph) for a in node.attribute for subgraph in (a.g, *a.graphs)]:
             yield from tensors(subgraph, payloads, f"{prefix}{node.output[0]}.{attribute}/")
         if node.op_type == "Constant": payloads[node.output[0]] = node.attribute[0].t
-        if node.op_type == "DcompDecode":
-            yield from zip([prefix + name for name in node.output], decode(to_array(payloads[node.input[0]]).tobytes()))
+        names, at = (node.output, 0) if node.op_type == "DcompDecode" else (node.input[1:2], 1)  # 1: a fused product
+        if node.domain == "ai.dcomp":
+            yield from zip([prefix + name for name in names], decode(to_array(payloads[node.input[at]]).tobytes()))
 def main(source, target):
     data = open(source, "rb").read()
     if data[:2] == b"\xdc\x0d": arrays = {f"weight_{index}": weight for index, weight in enumerate(decode(data))}
     else:
-        import onnx
-        model = onnx.load(source)
+        import onnx; model = onnx.load(source)
         parts = [(model.graph, "")] + [(function, function.name + "/") for function in model.functions]
         arrays = {name: weight for part, prefix in parts for name, weight in tensors(part, {}, prefix)}
     np.savez(target, **arrays)
