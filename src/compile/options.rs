@@ -62,7 +62,7 @@ impl Compiler {
 
     /// Validates on these samples, in the first of `runtimes` that runs the model (all runtimes where there is none),
     /// before anything is written. Where more than `max_drop` percentage points are lost, nothing is written and
-    /// [`Self::run`] ends with [`Error::Budget`]. Default: no validation.
+    /// [`Self::run`] ends with [`Error::Budget`](crate::Error::Budget). Default: no validation.
     #[must_use]
     pub fn validate(mut self, samples: Samples, runtimes: Vec<RuntimeKind>, max_drop: Option<f64>) -> Self {
         let calibrates = self.check.is_some_and(|check| check.calibrates);
@@ -73,7 +73,8 @@ impl Compiler {
     /// Keeps to `goal` on these samples. Where the plan leaves open how finely weights are quantised (as
     /// [`Plan::Search`] does), the smallest file that keeps it, or the best that fits, is searched, with what the
     /// training side of the samples (without its labels) tells of the weights; else the goal is checked. Where it
-    /// cannot be kept, nothing is written and [`Self::run`] ends with [`Error::Unmet`] or [`Error::Budget`].
+    /// cannot be kept, nothing is written and [`Self::run`] ends with [`Error::Unmet`](crate::Error::Unmet) or
+    /// [`Error::Budget`](crate::Error::Budget).
     #[must_use]
     pub fn budget(mut self, samples: Samples, runtimes: Vec<RuntimeKind>, goal: Goal) -> Self {
         self.check = Some(Check { samples, runtimes, goal: Some(goal), calibrates: true });
@@ -82,8 +83,8 @@ impl Compiler {
 
     /// Keeps to a number of bytes without samples. Where the plan leaves open how finely weights are quantised, the best
     /// file that fits is searched, by the error of the outputs on synthetic inputs; else the bytes are checked. Where
-    /// nothing fits, nothing is written and [`Self::run`] ends with [`Error::Unmet`]. A goal of [`Self::budget`] comes
-    /// first. Default: any number.
+    /// nothing fits, nothing is written and [`Self::run`] ends with [`Error::Unmet`](crate::Error::Unmet). A goal of
+    /// [`Self::budget`] comes first. Default: any number.
     #[must_use]
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);
@@ -107,7 +108,7 @@ impl Compiler {
         self
     }
 
-    /// Makes a text of the model after passes, for [`Watch::pass`]. Default: none.
+    /// Makes a text of the model after passes, for [`Watch::pass`](crate::Watch::pass). Default: none.
     #[must_use]
     pub fn print_after(mut self, passes: PrintAfter) -> Self {
         self.observing.print_after = passes;
