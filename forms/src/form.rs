@@ -101,6 +101,41 @@ impl Form {
         }
     }
 
+    /// Calls `visit` with every value in order, without making room for them all.
+    pub fn for_each_value(&self, mut visit: impl FnMut(f32)) {
+        match self {
+            Self::Dense(values) => values.iter().for_each(visit),
+            Self::Grid(grid) => grid.for_each_value(visit),
+            Self::Codebook(codebook) => {
+                let centroids = codebook.centroids().to_f32();
+                let values = codebook.codes().iter().filter_map(|&code| centroids.get(usize::from(code)));
+                values.for_each(|&value| visit(value));
+            }
+            Self::Sparse(sparse) => {
+                let mut values = sparse.values().iter();
+                for index in 0..sparse.mask().len() {
+                    visit(if sparse.mask().get(index) { values.next().unwrap_or(0.0) } else { 0.0 });
+                }
+            }
+        }
+    }
+
+    /// The distinct values, ascending, where there are at most `most` and all are finite. A negative zero is a zero.
+    pub fn distinct_values(&self, most: usize) -> Option<Vec<f32>> {
+        let (mut distinct, mut last, mut fits) = (Vec::<f32>::new(), f32::NAN, true);
+        self.for_each_value(|value| {
+            if value == last || !fits {
+                return;
+            }
+            last = value;
+            if let Err(place) = distinct.binary_search_by(|other| other.total_cmp(&(value + 0.0))) {
+                fits = value.is_finite() && distinct.len() < most;
+                distinct.insert(place, value + 0.0);
+            }
+        });
+        fits.then_some(distinct)
+    }
+
     /// Number of elements that are not exactly zero.
     pub fn nonzeros(&self) -> usize {
         match self {

@@ -8,8 +8,6 @@
 //!
 //! Source: Han et al., "EIE: Efficient inference engine on compressed deep neural network", 2016. Cost: that of packing.
 
-use std::collections::HashSet;
-
 use onnx_dcomp_codec::{Layout, Tensor, encode};
 use onnx_dcomp_forms::Form;
 use onnx_dcomp_ir::{Evidence, GraphIndex, Model, Weight};
@@ -152,52 +150,23 @@ impl Fuse {
 
 /// The operator for a matrix; `None` where none is suited, or the dense product is expected to be faster.
 fn operator(form: &Form, product: &Product, options: &FuseOptions) -> Option<&'static str> {
-    let distinct = distinct_values(form, SPARSE_VALUES[1] + 1)?;
+    if matches!(form, Form::Dense(_)) {
+        return None;
+    }
+    let distinct = form.distinct_values(SPARSE_VALUES[1] + 1)?;
+    let values = distinct.iter().filter(|&&value| value != 0.0).count();
     let (elements, nonzeros) = (form.len() as f64, form.nonzeros() as f64);
     let dense = elements * if form.len() * 4 > CACHED_BYTES { options.dense } else { options.cached };
     // A third byte costs about a third more; a row of a panel about as much as a dozen non-zeros.
-    let entry = options.nonzero * if distinct.nonzeros > SPARSE_VALUES[0] { 1.35 } else { 1.0 };
+    let entry = options.nonzero * if values > SPARSE_VALUES[0] { 1.35 } else { 1.0 };
     let panels = product.inputs.div_ceil(4095) as f64;
     let sparse = entry * (nonzeros + 12.0 * panels * product.outputs as f64);
     let codes = elements * options.code;
-    let can_be_sparse = distinct.nonzeros <= SPARSE_VALUES[1];
-    let can_be_codes = distinct.nonzeros + usize::from(distinct.has_zero) <= CODEBOOK_VALUES;
+    let can_be_sparse = values <= SPARSE_VALUES[1];
+    let can_be_codes = distinct.len() <= CODEBOOK_VALUES;
     let choices = [(can_be_sparse, SPARSE, sparse), (can_be_codes, CODEBOOK, codes)];
     let best = choices.into_iter().filter(|(can_be, ..)| *can_be).min_by(|a, b| a.2.total_cmp(&b.2))?;
     (options.when == When::Always || best.2 < dense).then_some(best.1)
-}
-
-/// How many distinct values a form has.
-struct Distinct {
-    nonzeros: usize,
-    has_zero: bool,
-}
-
-/// The distinct values of a form that is compressed; `None` for floats, for more than `most`, and where one is not
-/// finite.
-fn distinct_values(form: &Form, most: usize) -> Option<Distinct> {
-    let (mut nonzeros, mut has_zero, mut last) = (HashSet::new(), false, f32::NAN);
-    let mut is_finite = true;
-    let mut look = |value: f32| {
-        if value != last && nonzeros.len() <= most {
-            last = value;
-            is_finite &= value.is_finite();
-            has_zero |= value == 0.0;
-            if value != 0.0 {
-                nonzeros.insert(value.to_bits());
-            }
-        }
-    };
-    match form {
-        Form::Codebook(codebook) => codebook.centroids().iter().for_each(look),
-        Form::Grid(grid) => grid.for_each_value(look),
-        Form::Sparse(sparse) => {
-            sparse.values().iter().for_each(&mut look);
-            look(0.0);
-        }
-        Form::Dense(_) => return None,
-    }
-    (is_finite && nonzeros.len() <= most).then_some(Distinct { nonzeros: nonzeros.len(), has_zero })
 }
 
 /// Whether `name` is a constant vector of `length` elements of the main graph.

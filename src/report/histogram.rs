@@ -110,7 +110,7 @@ fn histogram(weight: &Weight) -> Option<Histogram> {
     }
     let mut distinct = HashMap::<u32, u64>::new();
     let mut index = 0;
-    for_each_value(&weight.form, |value| {
+    weight.form.for_each_value(|value| {
         let is_counted = index % stride == 0 && value.is_finite();
         index += 1;
         if !is_counted {
@@ -130,22 +130,6 @@ fn histogram(weight: &Weight) -> Option<Histogram> {
         histogram.points.sort_by(|a, b| a.value.total_cmp(&b.value));
     }
     Some(histogram)
-}
-
-/// Calls `visit` with every value in order, without making room for them all where that can be helped.
-fn for_each_value(form: &Form, mut visit: impl FnMut(f32)) {
-    match form {
-        Form::Grid(grid) => grid.for_each_value(visit),
-        Form::Codebook(codebook) => {
-            let centroids = codebook.centroids().to_f32();
-            codebook
-                .codes()
-                .iter()
-                .filter_map(|&code| centroids.get(usize::from(code)))
-                .for_each(|&value| visit(value));
-        }
-        Form::Dense(_) | Form::Sparse(_) => form.dense().iter().for_each(&mut visit),
-    }
 }
 
 #[cfg(test)]

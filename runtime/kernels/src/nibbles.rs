@@ -6,7 +6,8 @@
 use onnx_dcomp_codec::processor;
 use onnx_dcomp_forms::Form;
 
-use crate::{Order, distinct_values, for_each_value};
+use crate::Order;
+use crate::registers::total;
 
 /// Elements of a row that lie in one block.
 const BLOCK: usize = LANES * NIBBLES;
@@ -36,11 +37,10 @@ impl NibbleMatrix {
         if rows == 0 || columns == 0 || rows.checked_mul(columns) != Some(form.len()) {
             return None;
         }
-        let distinct = distinct_values(form, 16, true)?;
+        let distinct = form.distinct_values(16)?;
         let row_blocks = columns.div_ceil(BLOCK);
         let mut blocks = vec![[0; LANES]; rows * row_blocks];
-        for_each_value(form, |index, value| {
-            let (row, column) = order.place(index, rows, columns);
+        order.for_each(form, rows, columns, |(row, column), value| {
             let code = distinct.binary_search_by(|other| other.total_cmp(&(value + 0.0))).unwrap_or(0) as u32;
             let (lane, nibble) = (column % LANES, column % BLOCK / LANES);
             blocks[row * row_blocks + column / BLOCK][lane] |= code << (4 * nibble);
@@ -96,10 +96,7 @@ fn products(rows: [&[Block]; ROWS], input: &[[f32; BLOCK]], values: &[f32; 16]) 
     };
     #[cfg(not(target_arch = "x86_64"))]
     let sums = sums(rows, input, values);
-    sums.map(|lanes| {
-        let four: [f32; 4] = std::array::from_fn(|lane| lanes[lane] + lanes[lane + 4]);
-        (four[0] + four[2]) + (four[1] + four[3])
-    })
+    sums.map(total)
 }
 
 /// For each row the sums over the elements of each lane.
@@ -122,6 +119,7 @@ mod avx2 {
     use std::arch::x86_64::*;
 
     use super::{BLOCK, Block, LANES, ROWS};
+    use crate::registers::{load, store};
 
     /// As [`super::sums`].
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
@@ -155,28 +153,6 @@ mod avx2 {
         unsafe {
             _mm256_loadu_si256(block.as_ptr().cast())
         }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn load(lanes: [f32; LANES]) -> __m256 {
-        // SAFETY: the 32 bytes that are read are those of the array; the instruction asks for no alignment.
-        #[allow(unsafe_code)]
-        unsafe {
-            _mm256_loadu_ps(lanes.as_ptr())
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn store(lanes: __m256) -> [f32; LANES] {
-        let mut array = [0f32; LANES];
-        // SAFETY: the 32 bytes that are written are those of the array; the instruction asks for no alignment.
-        #[allow(unsafe_code)]
-        unsafe {
-            _mm256_storeu_ps(array.as_mut_ptr(), lanes);
-        }
-        array
     }
 }
 

@@ -14,7 +14,8 @@
 use onnx_dcomp_codec::processor::{self, Work};
 use onnx_dcomp_forms::Form;
 
-use crate::{Order, distinct_values, for_each_value};
+use crate::Order;
+use crate::registers::total;
 
 /// Columns of a panel.
 const PANEL: usize = 1 << COLUMN_BITS;
@@ -25,6 +26,8 @@ const PADDING: u16 = PANEL as u16 - 1;
 const USED: usize = PANEL - 1;
 /// Non-zeros that are worked on at once.
 const GROUP: usize = 8;
+/// Distinct non-zeros.
+const MOST_VALUES: usize = 256;
 /// Vectors that are worked on at once, where there are several.
 const LANES: usize = 8;
 
@@ -54,13 +57,14 @@ impl SparseMatrix {
         if rows == 0 || columns == 0 || rows.checked_mul(columns) != Some(form.len()) {
             return None;
         }
-        let distinct = distinct_values(form, 256, false)?;
-        let segment = |index: usize| {
-            let (row, column) = order.place(index, rows, columns);
-            (column / USED * rows + row, (column % USED) as u16)
-        };
+        let mut distinct = form.distinct_values(MOST_VALUES + 1)?;
+        distinct.retain(|&value| value != 0.0);
+        if distinct.len() > MOST_VALUES {
+            return None;
+        }
+        let segment = |(row, column): (usize, usize)| (column / USED * rows + row, (column % USED) as u16);
         let mut ends = vec![0u32; columns.div_ceil(USED) * rows];
-        for_each_value(form, |index, value| ends[segment(index).0] += u32::from(value != 0.0));
+        order.for_each(form, rows, columns, |place, value| ends[segment(place).0] += u32::from(value != 0.0));
         let mut groups = 0u32;
         let mut places = Vec::with_capacity(ends.len());
         for end in &mut ends {
@@ -70,11 +74,11 @@ impl SparseMatrix {
         }
         let mut indices = vec![[PADDING; GROUP]; groups as usize];
         let mut codes = vec![[0u8; GROUP]; groups as usize];
-        for_each_value(form, |index, value| {
+        order.for_each(form, rows, columns, |place, value| {
             if value == 0.0 {
                 return;
             }
-            let (segment, column) = segment(index);
+            let (segment, column) = segment(place);
             let place = places[segment];
             places[segment] += 1;
             indices.as_flattened_mut()[place] = column;
@@ -167,13 +171,6 @@ fn rows(
         start = end;
     }
     start
-}
-
-/// The sum of eight numbers, in the order that pairs give.
-#[inline(always)]
-fn total(sums: [f32; GROUP]) -> f32 {
-    let four: [f32; 4] = std::array::from_fn(|lane| sums[lane] + sums[lane + 4]);
-    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 fn words_times(
@@ -269,6 +266,7 @@ mod avx2 {
     use std::arch::x86_64::*;
 
     use super::{COLUMN_BITS, GROUP, PADDING, PANEL, rows};
+    use crate::registers;
 
     /// As `rows` with `plain`.
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
@@ -280,10 +278,7 @@ mod avx2 {
         ends: &[u32],
         outputs: &mut [f32],
     ) -> usize {
-        let half = |at: usize| {
-            let value = |lane: usize| values[at + lane];
-            _mm256_setr_ps(value(0), value(1), value(2), value(3), value(4), value(5), value(6), value(7))
-        };
+        let half = |at: usize| registers::load(std::array::from_fn(|lane| values[at + lane]));
         let (low, high) = (half(0), half(8));
         rows(start, ends, outputs, |groups| {
             let mut sums = _mm256_setzero_ps();
@@ -309,7 +304,7 @@ mod avx2 {
                 let values = _mm256_blendv_ps(low, high, is_high);
                 sums = _mm256_add_ps(sums, _mm256_mul_ps(inputs, values));
             }
-            store(sums)
+            registers::store(sums)
         })
     }
 
@@ -332,18 +327,6 @@ mod avx2 {
         unsafe {
             _mm_loadu_si128(group.as_ptr().cast())
         }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn store(lanes: __m256) -> [f32; GROUP] {
-        let mut array = [0f32; GROUP];
-        // SAFETY: the 32 bytes that are written are those of the array; the instruction asks for no alignment.
-        #[allow(unsafe_code)]
-        unsafe {
-            _mm256_storeu_ps(array.as_mut_ptr(), lanes);
-        }
-        array
     }
 }
 
