@@ -8,9 +8,9 @@ use ort_sys::{
     OrtKernelInfo, OrtStatusPtr,
 };
 
-use crate::api::{API_VERSION, Api, Failure};
+use crate::api::{Api, Failure};
 use crate::kernel::label;
-use crate::operator::{input_memory, one, output_type, provider};
+use crate::operator::operator as base;
 
 /// The operators' types, as files have them.
 const SPARSE: &CStr = c"DcompSparseGemm";
@@ -32,18 +32,11 @@ pub(crate) const fn operator(
     name: unsafe extern "system" fn(*const OrtCustomOp) -> *const c_char,
     create: Create,
 ) -> OrtCustomOp {
-    // SAFETY: a version and optional functions, for all of which zero is a value. Fields of later versions stay zero;
-    // onnxruntime reads none of them, since the version says so.
-    let mut operator: OrtCustomOp = unsafe { std::mem::zeroed() };
-    operator.version = API_VERSION;
+    let mut operator = base();
     operator.GetName = Some(name);
-    operator.GetExecutionProviderType = Some(provider);
     operator.GetInputType = Some(input_type);
     operator.GetInputTypeCount = Some(three);
     operator.GetInputCharacteristic = Some(input_characteristic);
-    operator.GetInputMemoryType = Some(input_memory);
-    operator.GetOutputType = Some(output_type);
-    operator.GetOutputTypeCount = Some(one);
     operator.GetOutputCharacteristic = Some(output_characteristic);
     operator.CreateKernelV2 = Some(create);
     operator.KernelComputeV2 = Some(compute);

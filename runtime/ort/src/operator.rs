@@ -47,22 +47,28 @@ pub(crate) fn register(api: Api, options: *mut OrtSessionOptions) -> Result<(), 
     unsafe { api.add_domain(options, domain.0) }
 }
 
-/// One uint8 tensor in, any number of f32 tensors out.
-const fn decode() -> OrtCustomOp {
+/// What all our operators have: they run on the processor, and give f32.
+pub(crate) const fn operator() -> OrtCustomOp {
     // SAFETY: a version and optional functions, for all of which zero is a value. Fields of later versions stay zero;
     // onnxruntime reads none of them, since the version says so.
     let mut operator: OrtCustomOp = unsafe { std::mem::zeroed() };
     operator.version = API_VERSION;
-    operator.GetName = Some(name);
     operator.GetExecutionProviderType = Some(provider);
+    operator.GetInputMemoryType = Some(input_memory);
+    operator.GetOutputType = Some(output_type);
+    operator.GetOutputTypeCount = Some(one);
+    operator
+}
+
+/// One uint8 tensor in, any number of f32 tensors out.
+const fn decode() -> OrtCustomOp {
+    let mut operator = operator();
+    operator.GetName = Some(name);
     operator.GetInputType = Some(input_type);
     operator.GetInputTypeCount = Some(one);
     operator.GetInputCharacteristic = Some(input_characteristic);
-    operator.GetInputMemoryType = Some(input_memory);
     operator.GetVariadicInputMinArity = Some(at_least_one);
     operator.GetVariadicInputHomogeneity = Some(is_homogeneous);
-    operator.GetOutputType = Some(output_type);
-    operator.GetOutputTypeCount = Some(one);
     operator.GetOutputCharacteristic = Some(output_characteristic);
     operator.GetVariadicOutputMinArity = Some(at_least_one);
     operator.GetVariadicOutputHomogeneity = Some(is_homogeneous);
@@ -77,11 +83,11 @@ unsafe extern "system" fn name(_: *const OrtCustomOp) -> *const c_char {
 }
 
 /// Null means the processor.
-pub(crate) unsafe extern "system" fn provider(_: *const OrtCustomOp) -> *const c_char {
+unsafe extern "system" fn provider(_: *const OrtCustomOp) -> *const c_char {
     std::ptr::null()
 }
 
-pub(crate) unsafe extern "system" fn one(_: *const OrtCustomOp) -> usize {
+unsafe extern "system" fn one(_: *const OrtCustomOp) -> usize {
     1
 }
 
@@ -97,7 +103,7 @@ unsafe extern "system" fn input_type(_: *const OrtCustomOp, _: usize) -> ONNXTen
     ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8
 }
 
-pub(crate) unsafe extern "system" fn output_type(_: *const OrtCustomOp, _: usize) -> ONNXTensorElementDataType {
+unsafe extern "system" fn output_type(_: *const OrtCustomOp, _: usize) -> ONNXTensorElementDataType {
     ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT
 }
 
@@ -115,7 +121,7 @@ unsafe extern "system" fn output_characteristic(
     OrtCustomOpInputOutputCharacteristic::INPUT_OUTPUT_VARIADIC
 }
 
-pub(crate) unsafe extern "system" fn input_memory(_: *const OrtCustomOp, _: usize) -> OrtMemType {
+unsafe extern "system" fn input_memory(_: *const OrtCustomOp, _: usize) -> OrtMemType {
     OrtMemType::OrtMemTypeDefault
 }
 
