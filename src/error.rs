@@ -4,7 +4,6 @@ use std::io;
 use std::path::PathBuf;
 
 use miette::{LabeledSpan, NamedSource, SourceCode};
-use onnx_dcomp_codec::DecodeError;
 use onnx_dcomp_engine::EngineError;
 use onnx_dcomp_ir::IrError;
 use onnx_dcomp_load::LoadError;
@@ -55,26 +54,9 @@ pub enum Error {
         /// What stood in the way.
         source: Box<PassError>,
     },
-    /// A packed model whose payload cannot be decoded.
-    #[error("{file}: node `{node}`: {source}")]
-    Payload {
-        /// The file.
-        file: String,
-        /// The node that decodes the payload.
-        node: String,
-        /// What is wrong with it.
-        source: DecodeError,
-    },
-    /// A packed model whose nodes make no sense.
-    #[error("{file}: node `{node}`: {reason}")]
-    Packed {
-        /// The file.
-        file: String,
-        /// The node.
-        node: String,
-        /// What was found and what was expected.
-        reason: String,
-    },
+    /// A packed model that cannot be opened.
+    #[error(transparent)]
+    Packed(LoadError),
     /// A portable model whose nodes compute no weights.
     #[error("{file}: {reason}")]
     Portable {
@@ -173,8 +155,7 @@ impl Error {
             Self::Model(_)
             | Self::InModel { .. }
             | Self::Pass { .. }
-            | Self::Payload { .. }
-            | Self::Packed { .. }
+            | Self::Packed(_)
             | Self::Portable { .. }
             | Self::Engine(_)
             | Self::Read { .. }
@@ -204,10 +185,8 @@ impl From<IrError> for Error {
 impl From<LoadError> for Error {
     fn from(error: LoadError) -> Self {
         match error {
-            LoadError::Payload { file, node, source } => Self::Payload { file, node, source },
-            LoadError::Packed { file, node, reason } => Self::Packed { file, node, reason },
             LoadError::Model(error) => Self::from(error),
-            other => Self::from(EngineError::from(other)),
+            other => Self::Packed(other),
         }
     }
 }
