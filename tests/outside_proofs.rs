@@ -26,6 +26,23 @@ for path in sorted(glob.glob(sys.argv[1] + '/*.onnx')):
 }
 
 #[test]
+fn the_reference_decoder_agrees_on_every_golden_payload() {
+    let Some(python) = python("numpy") else { return };
+    let script = "
+import glob, os, sys, numpy
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+import decode
+paths = sorted(glob.glob(os.path.join(sys.argv[2], '*.dcomp')))
+assert len(paths) >= 27, paths
+for path in paths:
+    with open(path, 'rb') as payload, open(path.rsplit('.', 2)[0] + '.values', 'rb') as values:
+        found = [numpy.ascontiguousarray(weight).tobytes() for weight in decode.decode(payload.read())]
+        assert b''.join(found) == values.read(), path
+";
+    run_python(python, script, &[&root().join("codec/reference/decode.py"), &root().join("codec/tests/golden")]);
+}
+
+#[test]
 fn the_reference_decoder_agrees_with_decompress_on_a_whole_model() {
     let decoder = root().join("codec/reference/decode.py");
     let (Some(python), Some(model)) = (python("numpy, onnx"), shared_model("resnet20_cifar10.onnx")) else { return };
