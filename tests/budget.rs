@@ -78,21 +78,21 @@ fn the_best_file_of_some_bytes_fits_and_more_bytes_serve_better() {
     assert!(large > small + 3.0, "{small} and {large} decibels");
 }
 
+/// Compressing LeNet-5 with `arguments` ends with 3, says `message`, and writes nothing.
+fn assert_unmet(arguments: &[&str], message: &str) {
+    let folder = folder();
+    let output = folder.path().join("out.onnx");
+    let ended = program().arg(fixture("lenet5.onnx")).arg("-o").arg(output).args(arguments).assert().code(3);
+    ended.stderr(contains(message).and(contains("nothing was written")));
+    assert!(names_in(folder.path()).is_empty());
+}
+
 #[test]
 fn a_budget_that_no_file_keeps_ends_with_3_says_what_comes_nearest_and_writes_nothing() {
-    let folder = folder();
+    let digits = fixture("digits");
     let fails = |arguments: &[&str], message: &str| {
-        program()
-            .arg(fixture("lenet5.onnx"))
-            .arg("-o")
-            .arg(folder.path().join("out.onnx"))
-            .args(arguments)
-            .arg("--data")
-            .arg(fixture("digits"))
-            .assert()
-            .code(3)
-            .stderr(contains(message).and(contains("nothing was written")));
-        assert!(names_in(folder.path()).is_empty());
+        let data = ["--data", digits.to_str().expect("a plain path")];
+        assert_unmet(&[arguments, &data].concat(), message);
     };
     fails(&["--max-bytes", "900"], "the smallest has");
     fails(
@@ -195,20 +195,8 @@ fn without_samples_the_best_file_that_fits_is_the_one_whose_outputs_are_nearest_
 
 #[test]
 fn bytes_that_nothing_fits_end_with_3_without_samples_too() {
-    let folder = folder();
-    let fails = |arguments: &[&str], message: &str| {
-        program()
-            .arg(fixture("lenet5.onnx"))
-            .arg("-o")
-            .arg(folder.path().join("out.onnx"))
-            .args(arguments)
-            .assert()
-            .code(3)
-            .stderr(contains(message).and(contains("nothing was written")));
-        assert!(names_in(folder.path()).is_empty());
-    };
-    fails(&["--max-bytes", "900"], "the smallest has");
-    fails(&["--quality", "high", "--max-bytes", "20000"], "more than 20000");
+    assert_unmet(&["--max-bytes", "900"], "the smallest has");
+    assert_unmet(&["--quality", "high", "--max-bytes", "20000"], "more than 20000");
 }
 
 #[test]
