@@ -243,3 +243,47 @@ fn iterative_says_what_it_lacks_before_the_work() {
         assert!(names_in(folder.path()).is_empty());
     }
 }
+
+#[test]
+fn with_confidence_a_budget_is_kept_with_a_margin_or_not_at_all() {
+    let folder = folder();
+    let output = folder.path().join("out.onnx");
+    let found = search(&output, &["--max-drop", "2", "--confidence", "95"]);
+    let confirmed = &found["search"]["confirmation"];
+    assert!(number(&confirmed["certainty"]) >= 0.95, "{confirmed}");
+    let digits = fixture("digits");
+    let data = ["--data", digits.to_str().expect("a plain path")];
+    // A plan that leaves nothing to search is held against it too: the margin is twice the error at most.
+    let plan = ["--passes", "fold, prune(sparsity=0.93), strip, pack", "--max-drop"];
+    let even = [&plan, &["100"][..], &data].concat();
+    program().arg(fixture("lenet5.onnx")).arg("-o").arg(&output).args(&even).assert().success();
+    let lost = validated_drop(&output);
+    let bound = format!("{}", lost + 0.01);
+    std::fs::remove_file(&output).expect("it was written");
+    assert_unmet(&[&plan, &[bound.as_str(), "--confidence", "99"][..], &data].concat(), "not to 99 %");
+}
+
+#[test]
+fn a_confidence_that_nothing_can_tell_is_refused_before_the_work() {
+    let digits = fixture("digits");
+    let data = ["--data", digits.to_str().expect("a plain path"), "--max-drop", "1", "--confidence"];
+    for (arguments, message) in [
+        (&["95", "--metric", "relative-error"][..], "nobody knows how uncertain"),
+        (&["100"], "from 50 to below 100"),
+        (&["0.95"], "from 50 to below 100"),
+    ] {
+        let folder = folder();
+        let output = folder.path().join("out.onnx");
+        let ended = program().arg(fixture("lenet5.onnx")).arg("-o").arg(output).args(data).args(arguments).assert();
+        ended.code(2).stderr(contains(message));
+    }
+}
+
+/// What validating LeNet-5 against `compressed` says is lost, in points.
+fn validated_drop(compressed: &Path) -> f64 {
+    let mut validate = program();
+    validate.arg("validate").arg(fixture("lenet5.onnx")).arg(compressed).args(["--json", "--data"]);
+    let ran = validate.arg(fixture("digits")).assert().success();
+    let report: Value = serde_json::from_slice(&ran.get_output().stdout).expect("the program prints JSON");
+    number(&report["runs"][0]["drop"]["points"])
+}

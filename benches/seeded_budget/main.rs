@@ -26,7 +26,7 @@ use clap::Parser;
 use known::Known;
 use measuring::Failure;
 use onnx_dcomp::budget::search::search;
-use onnx_dcomp::budget::{Evaluator, Goal, Measured, Side, Source};
+use onnx_dcomp::budget::{Confidence, Evaluator, Goal, Measured, Side, Source};
 use onnx_dcomp_engine::dataset::half::lots;
 use onnx_dcomp_engine::metrics::classification::Changed;
 use onnx_dcomp_engine::validate::DropMetric;
@@ -40,6 +40,9 @@ struct Request {
     /// The budget, in percentage points of top-1.
     #[arg(long, default_value_t = 0.5)]
     max_drop: f64,
+    /// How certain it must be that the budget is kept on other samples.
+    #[arg(long, default_value = "50 %")]
+    confidence: Confidence,
     /// Samples that neither half gets.
     #[arg(long, default_value_t = 0)]
     held_out: usize,
@@ -126,7 +129,8 @@ impl Evaluator for Drawn<'_> {
 fn main() -> Result<(), Failure> {
     let request = Request::parse();
     let mut known = Known::open(&request.model, &request.data)?;
-    println!("{}, top-1 falls by at most {} points", request.model, request.max_drop);
+    let (model, points, confidence) = (&request.model, request.max_drop, request.confidence);
+    println!("{model}, top-1 falls by at most {points} points, with a confidence of {confidence}");
     println!("| seed | bytes | aim, dB | loss searched | confirmed | 95 % | tries | evaluations | held out | CPU s |");
     println!("|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|");
     let (mut runs, mut at_once, mut kept, mut held, mut most) = (0, 0, 0, Vec::new(), 0);
@@ -136,7 +140,8 @@ fn main() -> Result<(), Failure> {
         let rest = [held_out.split_off(request.held_out.min(held_out.len())), rest].concat();
         let sides = lots(rest.len(), seed).map(|places| places.into_iter().map(|place| rest[place]).collect());
         let mut drawn = Drawn { known: &mut known, sides, evaluations: 0, cpu_seconds: 0.0 };
-        let found = search(&Goal::max_drop(request.max_drop), &mut drawn)?;
+        let goal = Goal { confidence: request.confidence, ..Goal::max_drop(request.max_drop) };
+        let found = search(&goal, &mut drawn)?;
         let cpu_seconds = drawn.cpu_seconds;
         let unseen = drawn.on(found.quality, held_out.into_iter())?;
         let (evaluations, trace) = (found.search.candidates.len(), &found.search);

@@ -3,7 +3,7 @@
 use onnx_dcomp_engine::Validation;
 use onnx_dcomp_engine::validate::DropMetric;
 
-use super::{Floor, Source};
+use super::{Confidence, Floor, Source};
 use crate::Error;
 
 /// Which samples.
@@ -76,5 +76,32 @@ impl Measured {
     /// Whether at most `bound` points are lost and every floor holds.
     pub fn keeps(&self, bound: f64) -> bool {
         self.drop_points <= bound && self.broken.is_none()
+    }
+
+    /// How certain these samples make it that the loss is at most `bound` on others of the same kind, in `0.0..=1.0`:
+    /// the error of the loss is taken for normal. NaN where its standard error is not known.
+    pub fn certainty(&self, bound: f64) -> f64 {
+        let margin = bound - self.drop_points;
+        if self.standard_error == 0.0 {
+            return f64::from(u8::from(margin >= 0.0));
+        }
+        0.5 * libm::erfc(-margin / (std::f64::consts::SQRT_2 * self.standard_error))
+    }
+
+    /// Why [`Self::keeps_with`] does not hold where [`Self::keeps`] does, as the end of a sentence on the loss.
+    pub fn doubt(&self, bound: f64, confidence: Confidence) -> String {
+        match 100.0 * self.certainty(bound) {
+            percent if percent.is_nan() => {
+                format!(", and nobody knows how uncertain that is; {confidence} was asked for")
+            }
+            percent => {
+                format!(": that no more than {bound} are lost is certain to {percent:.1} %, not to {confidence}")
+            }
+        }
+    }
+
+    /// Whether [`Self::keeps`] holds, with `confidence`.
+    pub fn keeps_with(&self, bound: f64, confidence: Confidence) -> bool {
+        self.keeps(bound) && (!confidence.asks_for_margin() || self.certainty(bound) >= confidence.share())
     }
 }

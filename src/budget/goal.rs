@@ -17,17 +17,63 @@ pub struct Goal {
     pub metric: Option<DropMetric>,
     /// Classes that must not fall below a floor.
     pub floors: Vec<Floor>,
+    /// How certain it must be that a loss is within its bound on samples of the same kind that nobody has seen.
+    pub confidence: Confidence,
+}
+
+/// How certain it must be that a loss is within its bound, in `0.5..1.0`. Default: 0.5, where what was measured on the
+/// confirming samples decides.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Confidence(f64);
+
+impl Confidence {
+    /// From a percentage; `None` where it is not in `50.0..100.0`.
+    pub fn percent(percent: f64) -> Option<Self> {
+        (50.0..100.0).contains(&percent).then_some(Self(percent / 100.0))
+    }
+
+    /// As a share, in `0.5..1.0`.
+    pub fn share(self) -> f64 {
+        self.0
+    }
+
+    /// Whether more is asked than that what was measured is within the bound.
+    pub fn asks_for_margin(self) -> bool {
+        self > Self::default()
+    }
+}
+
+impl Default for Confidence {
+    fn default() -> Self {
+        Self(0.5)
+    }
+}
+
+impl std::fmt::Display for Confidence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Shares such as 0.841 are no round numbers of percent as floats.
+        write!(f, "{} %", (self.0 * 1e8).round() / 1e6)
+    }
+}
+
+impl FromStr for Confidence {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let percent = text.trim_end_matches('%').trim().parse().ok().and_then(Self::percent);
+        percent.ok_or_else(|| format!("expected a percentage from 50 to below 100, found `{text}`"))
+    }
 }
 
 impl Goal {
     /// The smallest file that loses at most so many percentage points.
     pub fn max_drop(points: f64) -> Self {
-        Self { budget: Budget::MaxDrop(points), metric: None, floors: Vec::new() }
+        Self { budget: Budget::MaxDrop(points), metric: None, floors: Vec::new(), confidence: Confidence::default() }
     }
 
     /// The best file of at most so many bytes.
     pub fn max_bytes(bytes: u64) -> Self {
-        Self { budget: Budget::MaxBytes(bytes), metric: None, floors: Vec::new() }
+        Self { budget: Budget::MaxBytes(bytes), ..Self::max_drop(f64::INFINITY) }
     }
 }
 
@@ -138,6 +184,16 @@ mod tests {
         for text in ["recall>=0.9", "recall[3]", "recall[x]>=0.9", "precision[1]>=0.9", "recall[3]>=98", "iou[1]>=NaN"]
         {
             assert!(text.parse::<Floor>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_confidence_reads_back_as_it_is_printed_and_certainty_is_refused() {
+        for text in ["50 %", "84.1 %", "99.9 %"] {
+            assert_eq!(text.parse::<Confidence>().map(|confidence| confidence.to_string()), Ok(text.to_owned()));
+        }
+        for text in ["0.95", "49", "100", "NaN", "-60", "sure"] {
+            assert!(text.parse::<Confidence>().is_err(), "{text}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use onnx_dcomp_engine::backend::Recorded;
 use onnx_dcomp_engine::dataset::half::{Half, halves};
+use onnx_dcomp_engine::metrics::segmentation::FEWEST_FRAMES;
 use onnx_dcomp_engine::validate::DropMetric;
 use onnx_dcomp_engine::{
     DataFolder, Dataset, Label, ModelSource, Preprocess, PreprocessOptions, RuntimeKind, RuntimeOptions, Session, Task,
@@ -158,10 +159,26 @@ fn check(
             data.len()
         ));
     }
+    if goal.confidence.asks_for_margin() {
+        check_uncertainty(name, metric, data.len())?;
+    }
     for floor in &goal.floors {
         check_floor(name, floor, preprocess, is_labelled)?;
     }
     Ok(metric)
+}
+
+/// Whether `samples` tell how uncertain a loss is.
+fn check_uncertainty(name: &str, metric: DropMetric, samples: usize) -> Result<(), Error> {
+    let reason = match metric {
+        DropMetric::RelativeError => "of a relative error nobody knows how uncertain it is; choose another `--metric`",
+        // The confirming half must have them.
+        DropMetric::MeanIou | DropMetric::PixelAgreement if samples / 2 < FEWEST_FRAMES => {
+            "fewer than ten frames to confirm on do not tell how uncertain the loss is; give more"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::Usage(format!("{name}: a confidence cannot be kept: {reason}, or leave out `--confidence`")))
 }
 
 fn check_floor(name: &str, floor: &Floor, preprocess: &Preprocess, is_labelled: bool) -> Result<(), Error> {

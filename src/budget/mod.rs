@@ -3,7 +3,7 @@
 //! One number says how good the output is to be, and with it every weight's step: the price of a bit is the same in all
 //! of them, and sensitivities make their errors comparable. The search bisects that number. Candidates are measured on
 //! one half of the test samples; what is chosen is held against the other half, which the search had not seen, and gives
-//! way to a finer one where it breaks the bound there.
+//! way to a finer one where it breaks the bound there, or is not far enough from it for the [`Confidence`] that is asked.
 //!
 //! | module | what |
 //! |---|---|
@@ -24,5 +24,5 @@ pub mod sparsity;
 pub mod trace;
 
 pub use evaluator::{Evaluator, Measured, Side};
-pub use goal::{Floor, FloorMeasure, Goal};
+pub use goal::{Confidence, Floor, FloorMeasure, Goal};
 pub use trace::{Budget, Candidate, Confirmation, FoundSparsity, LayerSparsity, Search, Source};

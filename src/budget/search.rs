@@ -88,7 +88,7 @@ impl<E: Evaluator> Seeker<'_, E> {
         let mut failure = self.unless_kept(&best);
         for tries in 1.. {
             let measured = self.confirm(&mut best, tries)?;
-            let is_kept = failure.is_none() && measured.keeps(bound);
+            let is_kept = failure.is_none() && measured.keeps_with(bound, self.goal.confidence);
             if is_kept || best.quality.is_none() {
                 if !is_kept && failure.is_none() {
                     failure = Some(self.shortfall(&measured));
@@ -201,11 +201,14 @@ impl<E: Evaluator> Seeker<'_, E> {
     fn shortfall(&self, measured: &Measured) -> String {
         match &measured.broken {
             Some((floor, reached)) => format!("the floor {floor} is broken: {reached:.4} is reached"),
-            None => format!(
-                "{} falls by {:.3} points on samples that the search had not seen",
-                self.search.metric.name(),
-                measured.drop_points
-            ),
+            None => {
+                let (metric, points) = (self.search.metric.name(), measured.drop_points);
+                let certainty = match self.goal.budget {
+                    Budget::MaxDrop(bound) if measured.keeps(bound) => measured.doubt(bound, self.goal.confidence),
+                    _ => String::new(),
+                };
+                format!("{metric} falls by {points:.3} points on samples that the search had not seen{certainty}")
+            }
         }
     }
 
@@ -216,7 +219,11 @@ impl<E: Evaluator> Seeker<'_, E> {
         let drop_points = measured.drop_points;
         let reach = NORMAL_975 * measured.standard_error;
         let interval_95 = [drop_points - reach, drop_points + reach];
-        self.search.confirmation = Some(Confirmation { samples, drop_points, interval_95, tries });
+        let certainty = match self.goal.budget {
+            Budget::MaxDrop(bound) => measured.certainty(bound),
+            Budget::MaxBytes(_) => f64::NAN,
+        };
+        self.search.confirmation = Some(Confirmation { samples, drop_points, interval_95, certainty, tries });
         Ok(measured)
     }
 }

@@ -116,6 +116,9 @@ pub struct Confirmation {
     /// Bounds within which the loss lies with 95 % confidence, in percentage points; NaN (`null` in JSON) where no
     /// standard error is known.
     pub interval_95: [f64; 2],
+    /// How certain it is that the bound is kept on other samples of the kind, in `0.0..=1.0`; NaN (`null` in JSON) where
+    /// no standard error is known, or nothing bounds the loss.
+    pub certainty: f64,
     /// Candidates that were held against these samples; from the second on they are not quite unseen.
     pub tries: usize,
 }

@@ -11,7 +11,7 @@ use super::samples::{SampleOptions, points, runtime};
 use super::terminal::Terminal;
 use super::{Shown, print, print_json};
 use crate::budget::goal::metric;
-use crate::budget::{Budget, Floor, Goal};
+use crate::budget::{Budget, Confidence, Floor, Goal};
 use crate::report::compilation::Detail;
 use crate::{Coder, Compiler, Error, Plan, PrintAfter, Quality, Target, Verify};
 
@@ -53,6 +53,10 @@ pub(super) struct Compress {
     /// quantise, write nothing where more are lost. Exit code 3 where that cannot be kept.
     #[arg(long, value_name = "POINTS", value_parser = points, requires = "data", help_heading = "Budget")]
     max_drop: Option<f64>,
+    /// How certain it must be that no more is lost on samples that nobody has seen, in percent; 50 asks for no margin
+    /// [default: 50].
+    #[arg(long, value_name = "PERCENT", requires = "max_drop", help_heading = "Budget")]
+    confidence: Option<Confidence>,
     /// Search the best file of at most so many bytes; without samples, by the outputs on synthetic inputs. Exit code 3
     /// where none fits.
     #[arg(long, value_name = "N", conflicts_with = "max_drop", help_heading = "Budget")]
@@ -180,7 +184,8 @@ fn compiler(arguments: Compress) -> Result<Compiler, Error> {
         };
         compiler = match budget {
             Some(budget) => {
-                let goal = Goal { budget, metric: arguments.metric, floors: arguments.floor };
+                let confidence = arguments.confidence.unwrap_or_default();
+                let goal = Goal { budget, metric: arguments.metric, floors: arguments.floor, confidence };
                 let compiler = compiler.budget(samples, arguments.runtime, goal);
                 let is_open = is_planless || arguments.calibrate;
                 compiler.calibrate(is_open)

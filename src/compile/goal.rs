@@ -2,7 +2,7 @@
 
 use super::{Check, Compiler};
 use crate::Error;
-use crate::budget::{Budget, Goal};
+use crate::budget::{Budget, Goal, Measured};
 use crate::report::Compilation;
 use crate::validation::ValidationReport;
 
@@ -27,7 +27,11 @@ impl Compiler {
     /// The loss that must not be passed on all samples; a search has kept its own promise already.
     pub(super) fn bound_to_check(&self, check: &Check, made: &Compilation) -> Option<f64> {
         match &check.goal {
-            Some(Goal { budget: Budget::MaxDrop(bound), metric: None, .. }) if made.search.is_none() => Some(*bound),
+            Some(Goal { budget: Budget::MaxDrop(bound), metric: None, confidence, .. })
+                if made.search.is_none() && !confidence.asks_for_margin() =>
+            {
+                Some(*bound)
+            }
             _ => None,
         }
     }
@@ -42,10 +46,18 @@ impl Compiler {
             return unmet(format!("the file has {} bytes, more than {bytes}", made.bytes_after));
         }
         for run in &report.runs {
-            if let (Budget::MaxDrop(bound), Some(metric)) = (goal.budget, goal.metric) {
-                let loss = run.validation.loss(metric).unwrap_or(f64::NAN);
+            let metric = goal.metric.unwrap_or(run.drop.metric);
+            if let Budget::MaxDrop(bound) = goal.budget
+                && (goal.metric.is_some() || goal.confidence.asks_for_margin())
+            {
+                let measured = Measured::of(&run.validation, metric, &[]);
+                let loss = measured.drop_points;
                 if loss.is_nan() || loss > bound {
                     return unmet(format!("{} falls by {loss:.3} points, the bound is {bound}", metric.name()));
+                }
+                if !measured.keeps_with(bound, goal.confidence) {
+                    let doubt = measured.doubt(bound, goal.confidence);
+                    return unmet(format!("{} falls by {loss:.3} points{doubt}", metric.name()));
                 }
             }
             if let Some(broken) = goal.floors.iter().find(|floor| !floor.holds(&run.validation)) {

@@ -168,7 +168,13 @@ fn search_lines(search: &Search) -> Vec<String> {
     if let Some(confirmed) = &search.confirmation {
         let [low, high] = confirmed.interval_95;
         let interval = match search.metric {
-            _ if low.is_finite() && high.is_finite() => format!(" (95 %: {low:+.2} to {high:+.2})"),
+            _ if low.is_finite() && high.is_finite() => {
+                let certainty = match confirmed.certainty {
+                    share if share.is_finite() => format!("; within the budget: {:.0} %", 100.0 * share),
+                    _ => String::new(),
+                };
+                format!(" (95 %: {low:+.2} to {high:+.2}{certainty})")
+            }
             DropMetric::MeanIou | DropMetric::PixelAgreement => {
                 format!(" (fewer than {FEWEST_FRAMES} frames: how uncertain that is cannot be said)")
             }

@@ -268,7 +268,11 @@ fn verdict(search: &Search) -> Markup {
                 strong { (grouped(confirmed.samples as u64)) " samples that the search had not seen" } ", "
                 (search.metric.name()) " changes by " strong { (points_text(-confirmed.drop_points, 2)) " points" }
                 @if confirmed.interval_95.iter().all(|points| points.is_finite()) {
-                    " (95 %: " (points_text(-confirmed.interval_95[1], 2)) " to " (points_text(-confirmed.interval_95[0], 2)) ")"
+                    " (95 %: " (points_text(-confirmed.interval_95[1], 2)) " to " (points_text(-confirmed.interval_95[0], 2))
+                    @if confirmed.certainty.is_finite() {
+                        "; that the budget is kept on other samples is certain to " (format!("{:.0} %", 100.0 * confirmed.certainty))
+                    }
+                    ")"
                 }
                 "."
                 @if confirmed.tries > 1 {

@@ -86,7 +86,13 @@ fn search() -> Search {
             candidate(77_000, f64::NAN, false),
         ],
         chosen: Some(2),
-        confirmation: Some(Confirmation { samples: 1000, drop_points: 0.2, interval_95: [-0.1, 0.5], tries: 2 }),
+        confirmation: Some(Confirmation {
+            samples: 1000,
+            drop_points: 0.2,
+            interval_95: [-0.1, 0.5],
+            certainty: 0.97,
+            tries: 2,
+        }),
     }
 }
 
