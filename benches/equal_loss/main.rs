@@ -20,8 +20,7 @@
 mod measuring;
 mod subjects;
 
-use measuring::{CALIBRATION_SAMPLES, Failure, Setting, Source, run};
-use onnx_dcomp_ir::Evidence;
+use measuring::{CALIBRATION_SAMPLES, Failure, Knowledge, Setting, Source, run};
 use onnx_dcomp_passes::graph_bytes;
 use subjects::{SUBJECTS, Subject};
 
@@ -93,7 +92,7 @@ fn main() -> Result<(), Failure> {
 fn measure(subject: &Subject, request: &Request) -> Result<String, Failure> {
     let open = || Setting::open(subject.model, subject.data, subject.split, subject.training_split, request.limit);
     let mut stripped = open()?.folded;
-    run("strip", &mut stripped, &Evidence::default())?;
+    run("strip", &mut stripped, &Knowledge::default())?;
     let graph = graph_bytes(&stripped);
     if !request.calibrate || subject.rounds == 1 {
         return Ok(rows(subject.model, subject, graph, &sweep(subject, open()?, request)?));
@@ -130,8 +129,13 @@ fn means(rounds: &[Vec<Point>]) -> Vec<Point> {
 fn sweep(subject: &Subject, mut setting: Setting, request: &Request) -> Result<Vec<Point>, Failure> {
     let started = std::time::Instant::now();
     let source = if request.calibrate { Source::Samples } else { Source::Synthetic };
-    let evidence = setting.evidence(&setting.folded, source, CALIBRATION_SAMPLES)?;
-    println!("\n{}: evidence from {} in {:.1} s", subject.model, evidence.source, started.elapsed().as_secs_f64());
+    let evidence = setting.knowledge(&setting.folded, source, CALIBRATION_SAMPLES)?;
+    println!(
+        "\n{}: evidence from {} in {:.1} s",
+        subject.model,
+        evidence.evidence.source,
+        started.elapsed().as_secs_f64()
+    );
     let [low, high] = subject.qualities[usize::from(request.calibrate)];
     let steps = 12;
     let sweep = (0..=steps).map(|step| high - (high - low) * f64::from(step) / f64::from(steps)).collect();

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use onnx_dcomp_engine::backend::Recorded;
-use onnx_dcomp_engine::evidence::{EvidenceFile, EvidenceKey, EvidenceOptions, calibrate, gather};
+use onnx_dcomp_engine::evidence::{EvidenceFile, EvidenceKey, EvidenceOptions, Follower, calibrate, gather};
 use onnx_dcomp_engine::preprocess::Preprocess;
 use onnx_dcomp_engine::{
     DataFolder, Dataset, EngineError, ModelSource, PreprocessOptions, RuntimeKind, RuntimeOptions, Sample,
     ValidateOptions, Validation, available, open, validate,
 };
-use onnx_dcomp_ir::{Evidence, Model};
+use onnx_dcomp_ir::{Evidence, Follow, Model};
 use onnx_dcomp_passes::Pipeline;
 
 /// Whatever went wrong.
@@ -43,9 +43,18 @@ pub(crate) fn runtime() -> RuntimeKind {
     if available(RuntimeKind::Onnxruntime).is_ok() { RuntimeKind::Onnxruntime } else { RuntimeKind::Tract }
 }
 
+/// What passes may ask.
+#[derive(Clone, Default)]
+pub(crate) struct Knowledge {
+    pub(crate) evidence: Evidence,
+    /// The network on samples, layer by layer.
+    pub(crate) follower: Option<Arc<Follower>>,
+}
+
 /// Runs the passes of `pipeline`.
-pub(crate) fn run(pipeline: &str, model: &mut Model, evidence: &Evidence) -> Result<(), Failure> {
-    Pipeline::parse(pipeline)?.run(model, evidence, &mut ())?;
+pub(crate) fn run(pipeline: &str, model: &mut Model, known: &Knowledge) -> Result<(), Failure> {
+    let follow = known.follower.as_deref().map(|follower| -> &dyn Follow { follower });
+    Pipeline::parse(pipeline)?.run_following(model, &known.evidence, follow, &mut ())?;
     Ok(())
 }
 
@@ -75,7 +84,7 @@ impl Setting {
         let path = root.join("models").join(format!("{name}.onnx"));
         let preprocess = PreprocessOptions::beside(&path)?.unwrap_or_default();
         let mut folded = Model::open(&path)?;
-        run("fold, recognise", &mut folded, &Evidence::default())?;
+        run("fold, recognise", &mut folded, &Knowledge::default())?;
         let original = open(runtime, ModelSource::path(&path), &RuntimeOptions { threads: 1 })?;
         let resolved = preprocess.resolve(original.inputs(), original.outputs())?;
         let folder = DataFolder::open(&root.join("data").join(data), &resolved)?;
@@ -94,7 +103,16 @@ impl Setting {
     }
 
     /// What `samples` inputs tell of `model`, which is the folded model or made from it.
-    pub(crate) fn evidence(&self, model: &Model, source: Source, samples: usize) -> Result<Evidence, Failure> {
+    pub(crate) fn knowledge(&self, model: &Model, source: Source, samples: usize) -> Result<Knowledge, Failure> {
+        let evidence = self.evidence(model, source, samples)?;
+        let follower = match source {
+            Source::Samples => Some(Arc::new(Follower::new(model, self.training.as_ref())?)),
+            Source::Synthetic => None,
+        };
+        Ok(Knowledge { evidence, follower })
+    }
+
+    fn evidence(&self, model: &Model, source: Source, samples: usize) -> Result<Evidence, Failure> {
         let options = EvidenceOptions { preprocess: self.preprocess.clone(), samples, ..EvidenceOptions::default() };
         Ok(match source {
             Source::Samples => match std::env::var_os("DCOMP_EVIDENCE") {

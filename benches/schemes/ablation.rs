@@ -1,8 +1,6 @@
 //! What each piece gives: bytes at equal distortion with the piece taken out.
 
-use onnx_dcomp_ir::Evidence;
-
-use crate::measuring::{CALIBRATION_SAMPLES, Failure, Setting, Source};
+use crate::measuring::{CALIBRATION_SAMPLES, Failure, Knowledge, Setting, Source};
 use crate::{Point, measure};
 
 /// The aims, in decibel, of the whole compressor that the others are compared with.
@@ -17,19 +15,19 @@ struct Variant {
     /// Options of `quantize`.
     options: &'static str,
     coder: &'static str,
-    evidence: Evidence,
+    evidence: Knowledge,
 }
 
 /// Prints the table of one model.
 pub(crate) fn print(setting: &mut Setting, title: &str) -> Result<(), Failure> {
-    let whole = setting.evidence(&setting.folded, Source::Samples, CALIBRATION_SAMPLES)?;
-    let synthetic = setting.evidence(&setting.folded, Source::Synthetic, CALIBRATION_SAMPLES)?;
+    let whole = setting.knowledge(&setting.folded, Source::Samples, CALIBRATION_SAMPLES)?;
+    let synthetic = setting.knowledge(&setting.folded, Source::Synthetic, CALIBRATION_SAMPLES)?;
     let mut without_sensitivity = whole.clone();
-    without_sensitivity.sensitivity.clear();
+    without_sensitivity.evidence.sensitivity.clear();
     let mut without_bias = whole.clone();
-    without_bias.bias.clear();
+    without_bias.evidence.bias.clear();
     let variant =
-        |name, options, coder, evidence: &Evidence| Variant { name, options, coder, evidence: evidence.clone() };
+        |name, options, coder, evidence: &Knowledge| Variant { name, options, coder, evidence: evidence.clone() };
     let variants = [
         variant("error feedback", ", feedback=off", "small", &whole),
         variant("rate term", ", bit-price=0", "small", &whole),

@@ -19,8 +19,7 @@ mod plot;
 
 use std::path::Path;
 
-use measuring::{CALIBRATION_SAMPLES, Failure, Setting, Source, run};
-use onnx_dcomp_ir::Evidence;
+use measuring::{CALIBRATION_SAMPLES, Failure, Knowledge, Setting, Source, run};
 use plot::Curve;
 
 /// The models: file, data, title.
@@ -89,7 +88,7 @@ struct Point {
 }
 
 /// Runs `lossy` on the folded model, and `lossless` on what is measured.
-fn measure(setting: &mut Setting, lossy: &str, lossless: &str, evidence: &Evidence) -> Result<Point, Failure> {
+fn measure(setting: &mut Setting, lossy: &str, lossless: &str, evidence: &Knowledge) -> Result<Point, Failure> {
     let mut model = setting.folded.clone();
     run(lossy, &mut model, evidence)?;
     let report = setting.validate(&model)?;
@@ -138,7 +137,7 @@ fn all_schemes(request: &Request, setting: &mut Setting, title: &str) -> Result<
     if request.wants_scheme(DEEP_COMPRESSION) {
         let points = PRUNED_AND_SHARED.map(|[sparsity, clusters]| {
             let lossy = format!("prune(sparsity={sparsity}), share(clusters={clusters}, init=linear)");
-            measure(setting, &lossy, "strip, pack(coder=huffman)", &Evidence::default())
+            measure(setting, &lossy, "strip, pack(coder=huffman)", &Knowledge::default())
         });
         add(DEEP_COMPRESSION, points.into_iter().collect::<Result<_, _>>()?);
     }
@@ -153,8 +152,8 @@ fn all_schemes(request: &Request, setting: &mut Setting, title: &str) -> Result<
         if wanted.is_empty() && !is_thin_wanted {
             continue;
         }
-        let evidence = setting.evidence(&setting.folded, source, CALIBRATION_SAMPLES)?;
-        println!("evidence from {}", evidence.source);
+        let evidence = setting.knowledge(&setting.folded, source, CALIBRATION_SAMPLES)?;
+        println!("evidence from {}", evidence.evidence.source);
         for (scheme, name) in wanted {
             let points = QUALITIES.map(|quality| {
                 let lossy = format!("quantize(scheme={scheme}, quality={quality})");
@@ -170,7 +169,7 @@ fn all_schemes(request: &Request, setting: &mut Setting, title: &str) -> Result<
                 let lossy = format!("low-rank(rank=0.1, sparsity={sparsity}, emit=factors)");
                 run(&lossy, &mut thin, &evidence)?;
                 println!("  {lossy}, then");
-                let evidence = setting.evidence(&thin, source, THIN_SAMPLES)?;
+                let evidence = setting.knowledge(&thin, source, THIN_SAMPLES)?;
                 setting.folded = thin;
                 points.push(measure(setting, &format!("quantize(quality={quality})"), "strip, pack", &evidence)?);
             }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use onnx_dcomp_engine::metrics::argmax;
 use onnx_dcomp_engine::{Label, ModelSource, RuntimeOptions, Sample, Tensor, open};
-use onnx_dcomp_ir::{Evidence, Model};
+use onnx_dcomp_ir::Model;
 use serde::{Deserialize, Serialize};
 
-use crate::measuring::{CALIBRATION_SAMPLES, Failure, Setting, Source, run};
+use crate::measuring::{CALIBRATION_SAMPLES, Failure, Knowledge, Setting, Source, run};
 
 /// Samples that run together.
 const BATCH: usize = 64;
@@ -37,7 +37,7 @@ struct Kept {
 /// Candidates of one model, made when they are first asked for.
 pub(crate) struct Known {
     setting: Setting,
-    evidence: Option<Evidence>,
+    evidence: Option<Knowledge>,
     file: PathBuf,
     kept: Kept,
 }
@@ -114,10 +114,10 @@ impl Known {
     fn make(&mut self, quality: Option<f64>) -> Result<Candidate, Failure> {
         if self.evidence.is_none() {
             let before = cpu_seconds()?;
-            self.evidence = Some(self.setting.evidence(&self.setting.folded, Source::Samples, CALIBRATION_SAMPLES)?);
+            self.evidence = Some(self.setting.knowledge(&self.setting.folded, Source::Samples, CALIBRATION_SAMPLES)?);
             self.kept.evidence_cpu_seconds = cpu_seconds()? - before;
         }
-        let nothing = Evidence::default();
+        let nothing = Knowledge::default();
         let evidence = self.evidence.as_ref().unwrap_or(&nothing);
         let before = cpu_seconds()?;
         let mut model: Model = self.setting.folded.clone();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::Model;
+
 /// What is known of a network beyond its weights.
 ///
 /// Everything is keyed by the weight's name, so that evidence survives passes that reorder the weight table.
@@ -27,6 +29,34 @@ impl Evidence {
     }
 }
 
+/// Goes through a network layer by layer while its weights are compressed, and says what each layer then meets.
+pub trait Follow: Send + Sync {
+    /// Begins with the first layer of `original`, of which nothing is compressed yet.
+    fn start(&self, original: &Model) -> Box<dyn Walk + '_>;
+}
+
+/// One way through a network; see [`Follow`].
+pub trait Walk {
+    /// The name of the next layer's weight, in an order in which each comes after those that it depends on, and how its
+    /// input has moved by what `model` made of the layers before: the original with other values in its weights, or with
+    /// other nodes between the same names. `None` behind the last layer.
+    ///
+    /// # Errors
+    /// Why the layers that are left cannot be followed, in words.
+    fn next(&mut self, model: &Model) -> Result<Option<(String, Option<Drift>)>, String>;
+}
+
+/// How the input of a layer has moved, from `x` in the original network to `y` behind layers that are compressed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Drift {
+    /// The second moment of `y`, and its mean.
+    pub moment: SecondMoment,
+    /// `mean((x - y) y^T)`, in the blocks of the moment; not symmetric.
+    pub cross: Vec<MomentBlock>,
+    /// `mean(x - y)`, column by column.
+    pub shift: Vec<f32>,
+}
+
 /// The second moment `mean(x x^T)` of the input `x` that the rows of a weight meet, in diagonal blocks.
 ///
 /// For a convolution `x` is the patch under the kernel, in the order of the kernel's elements.
@@ -45,7 +75,7 @@ pub struct SecondMoment {
 pub struct MomentBlock {
     /// Columns in the block.
     pub size: usize,
-    /// Row-major, `size` squared, symmetric.
+    /// Row-major, `size` squared; in a second moment symmetric.
     pub values: Vec<f32>,
 }
 

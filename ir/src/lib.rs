@@ -54,7 +54,7 @@ pub mod write;
 
 pub use constant::{Constant, ConstantData};
 pub use error::{IrError, TensorProblem};
-pub use evidence::{Evidence, MomentBlock, SecondMoment};
+pub use evidence::{Drift, Evidence, Follow, MomentBlock, SecondMoment, Walk};
 pub use graph::GraphIndex;
 pub use model::{Model, Source};
 pub use role::Role;

@@ -6,6 +6,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`curvature`] | what the output of a layer makes of errors in its weight |
+//! | `drift` | what a weight should rather be where its layer's input has moved |
 //! | [`fold`] | what can be computed before the model runs: constants, BatchNormalization, dead code |
 //! | [`fuse`] | products compute on compressed weights |
 //! | [`graph_bytes`](mod@graph_bytes) | how large a model is beside its weights |
@@ -29,6 +30,7 @@
 //! | [`strip`] | short names, no documentation, no defaults |
 
 pub mod curvature;
+mod drift;
 pub mod fold;
 pub mod fuse;
 pub mod graph_bytes;

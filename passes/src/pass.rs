@@ -1,6 +1,6 @@
 //! What a pass is, and what it reports.
 
-use onnx_dcomp_ir::{Evidence, Model};
+use onnx_dcomp_ir::{Evidence, Follow, Model};
 
 /// One step of a pipeline.
 pub trait Pass: Send + Sync {
@@ -12,6 +12,20 @@ pub trait Pass: Send + Sync {
     /// # Errors
     /// [`PassError`] says which weight or node stood in the way. The model may then be half rewritten: drop it.
     fn run(&self, model: &mut Model, evidence: &Evidence) -> Result<PassReport, PassError>;
+
+    /// Rewrites `model` layer by layer, where the pass knows how to make good in one layer what it has done to those
+    /// before, which `follow` says; else as [`Self::run`].
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    fn run_following(
+        &self,
+        model: &mut Model,
+        evidence: &Evidence,
+        _follow: &dyn Follow,
+    ) -> Result<PassReport, PassError> {
+        self.run(model, evidence)
+    }
 }
 
 /// What a pass did, in words for people.

@@ -107,7 +107,8 @@ fn feedback_lowers_the_error_of_the_outputs() {
     for kind in [GridKind::Uniform, GridKind::Trellis] {
         let target = Target { kind, steps: &[0.4], row_length: 90, lambda: 0.0, keeps_zeros: false };
         let without = output_error(&values, viterbi::quantize(&dense(&values), &target).levels, &target, &moment);
-        let with = output_error(&values, feedback::quantize(&values, &target, &curvature).levels, &target, &moment);
+        let with =
+            output_error(&values, feedback::quantize([&values; 2], &target, &curvature).levels, &target, &moment);
         assert!(with < 0.5 * without, "{kind:?}: {with} with feedback, {without} without");
     }
 }
@@ -120,7 +121,7 @@ fn zeros_stay_zeros_where_that_is_asked_for() {
     for kind in [GridKind::Uniform, GridKind::Trellis] {
         let target = Target { kind, steps: &[0.1], row_length: 60, lambda: 0.02, keeps_zeros: true };
         let plain = viterbi::quantize(&dense(&values), &target).levels;
-        let fed_back = feedback::quantize(&values, &target, &curvature).levels;
+        let fed_back = feedback::quantize([&values; 2], &target, &curvature).levels;
         for levels in [plain, fed_back] {
             assert!(levels.iter().step_by(3).all(|&level| level == 0), "{kind:?}");
             assert!(levels.iter().any(|&level| level != 0), "{kind:?}");
@@ -128,7 +129,7 @@ fn zeros_stay_zeros_where_that_is_asked_for() {
     }
     // Otherwise what is fed back to a zero may move it: that is what the option is for.
     let free = Target { kind: GridKind::Trellis, steps: &[0.1], row_length: 60, lambda: 0.0, keeps_zeros: false };
-    let levels = feedback::quantize(&values, &free, &curvature).levels;
+    let levels = feedback::quantize([&values; 2], &free, &curvature).levels;
     assert!(levels.iter().step_by(3).any(|&level| level != 0));
 }
 
@@ -140,7 +141,7 @@ fn feedback_without_correlation_is_plain_quantisation() {
     assert!((curvature.mean_weight() - 1.0).abs() < 1e-6);
     let target = Target { kind: GridKind::Uniform, steps: &[0.2], row_length: 40, lambda: 0.0, keeps_zeros: false };
     let plain = viterbi::quantize(&dense(&values), &target).levels;
-    assert_eq!(feedback::quantize(&values, &target, &curvature).levels, plain);
+    assert_eq!(feedback::quantize([&values; 2], &target, &curvature).levels, plain);
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Compiler {
             if missing <= 0.5 || raises == MOST_RAISES || aim >= *Quality::DECIBELS.end() {
                 *model = candidate;
                 let passes = head.into_iter().chain(passes).collect();
-                return Ok(Ran::of(passes, Some(known.source.clone()), text.to_string()));
+                return Ok(Ran::of(passes, Some(known.evidence.source.clone()), text.to_string()));
             }
             // A tenth of a decibel, so that the aim reads well in the report.
             let raised = aim + (missing / RESPONSE).clamp(1.0, 12.0);

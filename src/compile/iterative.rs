@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use onnx_dcomp_engine::Validation;
 use onnx_dcomp_forms::Form;
-use onnx_dcomp_ir::{Evidence, Model, WeightId};
+use onnx_dcomp_ir::{Model, WeightId};
 use onnx_dcomp_passes::{PipelineText, Rules};
 
 use super::Compiler;
 use crate::budget::judge::Judge;
 use crate::budget::{Budget, FoundSparsity, Goal, LayerSparsity, Measured, Side, sparsity};
+use crate::evidence::Knowledge;
 use crate::plan::Resolved;
 use crate::{Error, Watch};
 
@@ -42,7 +43,7 @@ impl Compiler {
         model: &mut Model,
         judge: &mut Judge,
         goal: &Goal,
-        (rules, known, step): (&Rules, &Evidence, usize),
+        (rules, known, step): (&Rules, &Knowledge, usize),
         watch: &dyn Watch,
     ) -> Result<FoundSparsity, Error> {
         let Budget::MaxDrop(bound) = goal.budget else {

@@ -1,15 +1,14 @@
 //! Running the passes of a plan, with evidence where they ask for it.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Instant;
 
-use onnx_dcomp_ir::{Evidence, Model};
+use onnx_dcomp_ir::Model;
 use onnx_dcomp_passes::{PipelineText, Rules};
 
 use super::Compiler;
 use super::search::Ran;
-use crate::evidence::Gathering;
+use crate::evidence::{Gathering, Knowledge};
 use crate::plan::Resolved;
 use crate::{Error, PassRecord, Watch};
 
@@ -24,7 +23,7 @@ impl Compiler {
     ) -> Result<Ran, Error> {
         let rules = plan.rules(model)?;
         let (passes, known) = self.run_range(plan, 0..plan.text.steps.len(), &rules, model, gathering, watch)?;
-        let evidence = known.map(|known| known.source.clone());
+        let evidence = known.map(|known| known.evidence.source.clone());
         Ok(Ran::of(passes, evidence, plan.text.to_string()))
     }
 
@@ -37,7 +36,7 @@ impl Compiler {
         model: &mut Model,
         gathering: &mut Gathering,
         watch: &dyn Watch,
-    ) -> Result<(Vec<PassRecord>, Option<Arc<Evidence>>), Error> {
+    ) -> Result<(Vec<PassRecord>, Option<Knowledge>), Error> {
         let gatherings: Vec<usize> = plan.gatherings().into_iter().filter(|place| range.contains(place)).collect();
         let (mut passes, mut known) = (Vec::new(), None);
         let starts = std::iter::once(range.start).chain(gatherings.iter().copied());
@@ -48,21 +47,15 @@ impl Compiler {
                 let gathered = gathering.gather(model, watch)?;
                 tracing::debug!(
                     seconds = started.elapsed().as_secs_f64(),
-                    source = gathered.source,
+                    source = gathered.evidence.source,
                     "gathered evidence"
                 );
                 known = Some(gathered);
             }
-            let nothing = Evidence::default();
+            let nothing = Knowledge::default();
             let text = plan.range(part.clone());
-            passes.extend(self.run_steps(
-                &text,
-                rules,
-                model,
-                known.as_deref().unwrap_or(&nothing),
-                part.start,
-                watch,
-            )?);
+            let known = known.as_ref().unwrap_or(&nothing);
+            passes.extend(self.run_steps(&text, rules, model, known, part.start, watch)?);
         }
         Ok((passes, known))
     }
@@ -73,13 +66,13 @@ impl Compiler {
         text: &PipelineText,
         rules: &Rules,
         model: &mut Model,
-        known: &Evidence,
+        known: &Knowledge,
         first: usize,
         watch: &dyn Watch,
     ) -> Result<Vec<PassRecord>, Error> {
         let pipeline = Resolved::build(text, rules)?;
         let mut observer = self.observing.observer(first, first + text.steps.len(), watch);
-        let done = pipeline.run(model, known, &mut observer);
+        let done = known.run(&pipeline, model, &mut observer);
         let records = observer.finish();
         done.map_err(|source| Error::Pass { file: self.file(), source: Box::new(source) })?;
         Ok(records)

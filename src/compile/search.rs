@@ -3,14 +3,14 @@
 use onnx_dcomp_engine::PreprocessOptions;
 use onnx_dcomp_engine::backend::Recorded;
 use onnx_dcomp_engine::validate::DropMetric;
-use onnx_dcomp_ir::{Evidence, Model};
+use onnx_dcomp_ir::Model;
 use onnx_dcomp_passes::{PipelineText, Rules};
 
 use super::{Check, Compiler, describe};
 use crate::budget::judge::Judge;
 use crate::budget::search::search;
 use crate::budget::{Evaluator, Goal, Measured, Search, Side, Source};
-use crate::evidence::Gathering;
+use crate::evidence::{Gathering, Knowledge};
 use crate::fidelity::{self, Fidelity};
 use crate::plan::Resolved;
 use crate::{Error, PassRecord, Watch};
@@ -51,7 +51,7 @@ pub(super) struct Maker<'a> {
     pub(super) rules: &'a Rules,
     /// The model that the passes from `start` on run on, and what is known of it.
     pub(super) model: &'a Model,
-    pub(super) known: &'a Evidence,
+    pub(super) known: &'a Knowledge,
     pub(super) start: usize,
     pub(super) watch: &'a dyn Watch,
 }
@@ -203,7 +203,7 @@ impl Compiler {
         records.extend(found.candidate.passes);
         Ok(Ran {
             passes: records,
-            evidence: Some(known.source.clone()),
+            evidence: Some(known.evidence.source.clone()),
             pipeline,
             search: Some(Search { sparsity, ..found.search }),
             sessions: found.candidate.session.map(|session| [judge.into_original(), session]),
@@ -235,7 +235,7 @@ impl Compiler {
         records.extend(found.candidate.passes);
         Ok(Ran {
             passes: records,
-            evidence: Some(known.source.clone()),
+            evidence: Some(known.evidence.source.clone()),
             pipeline,
             search: Some(found.search),
             sessions: None,

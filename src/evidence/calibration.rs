@@ -2,7 +2,7 @@
 //! candidate is measured on them.
 
 use onnx_dcomp_engine::dataset::half::halves;
-use onnx_dcomp_engine::evidence::{self, EvidenceKey, EvidenceOptions};
+use onnx_dcomp_engine::evidence::{self, EvidenceKey, EvidenceOptions, Follower};
 use onnx_dcomp_engine::{DataFolder, Dataset, EngineError, PreprocessOptions, declared};
 use onnx_dcomp_ir::{Evidence, Model};
 
@@ -48,6 +48,14 @@ impl CalibrationSamples {
     /// Where a sample cannot be read.
     pub(crate) fn key(&self, model: &Model, options: &EvidenceOptions) -> Result<EvidenceKey, EngineError> {
         EvidenceKey::of_samples(model, self.data.as_ref(), options)
+    }
+
+    /// Follows `model`, or what is made from it, on some of the samples.
+    ///
+    /// # Errors
+    /// Where a sample cannot be read, or no runtime takes the model.
+    pub(crate) fn follower(&self, model: &Model) -> Result<Follower, EngineError> {
+        Follower::new(model, self.data.as_ref())
     }
 
     /// Runs `model` on the samples.

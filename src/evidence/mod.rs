@@ -10,15 +10,37 @@ pub mod kept;
 
 use std::sync::Arc;
 
-use onnx_dcomp_engine::evidence::{self, EvidenceKey, EvidenceOptions};
+use onnx_dcomp_engine::evidence::{self, EvidenceKey, EvidenceOptions, Follower};
 use onnx_dcomp_engine::{EngineError, PreprocessOptions};
-use onnx_dcomp_ir::{Evidence, Model};
+use onnx_dcomp_ir::{Evidence, Follow, Model};
+use onnx_dcomp_passes::{Observer, PassError, PassReport, Pipeline};
 
 pub(crate) use calibration::CalibrationSamples;
 pub(crate) use kept::KeptFile;
 pub use kept::{EvidenceRecord, Found};
 
 use crate::{Error, Watch};
+
+/// What passes may ask about a model.
+#[derive(Clone, Default)]
+pub(crate) struct Knowledge {
+    pub(crate) evidence: Arc<Evidence>,
+    /// The network on samples, layer by layer; where there are samples to learn from.
+    pub(crate) follower: Option<Arc<Follower>>,
+}
+
+impl Knowledge {
+    /// Runs `pipeline` on `model` with what is known.
+    pub(crate) fn run(
+        &self,
+        pipeline: &Pipeline,
+        model: &mut Model,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<PassReport>, PassError> {
+        let follow = self.follower.as_deref().map(|follower| -> &dyn Follow { follower });
+        pipeline.run_following(model, &self.evidence, follow, observer)
+    }
+}
 
 /// How evidence is gathered in one compilation.
 pub(crate) struct Gathering {
@@ -49,7 +71,17 @@ impl Gathering {
     /// # Errors
     /// Where a sample cannot be read, the model does not run on it, or the preprocessing does not fit the model; and
     /// where the file of evidence cannot be written.
-    pub(crate) fn gather(&mut self, model: &Model, watch: &dyn Watch) -> Result<Arc<Evidence>, Error> {
+    pub(crate) fn gather(&mut self, model: &Model, watch: &dyn Watch) -> Result<Knowledge, Error> {
+        let evidence = self.evidence(model, watch)?;
+        let follower = match &self.samples {
+            // Where no layer was found there is nothing to follow.
+            Some(samples) if !evidence.second_moment.is_empty() => Some(Arc::new(samples.follower(model)?)),
+            _ => None,
+        };
+        Ok(Knowledge { evidence, follower })
+    }
+
+    fn evidence(&mut self, model: &Model, watch: &dyn Watch) -> Result<Arc<Evidence>, Error> {
         let key = self.kept.is_some().then(|| self.key(model, watch)).transpose()?;
         if let (Some(kept), Some(key)) = (&mut self.kept, &key)
             && let Some(found) = kept.find(key)

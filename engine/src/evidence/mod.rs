@@ -11,10 +11,16 @@
 //! | [`layer`] | which layers there are, and the patches that their kernels meet |
 //! | [`moments`] | second moments, summed patch by patch in bounded memory |
 //! | [`sensitivity`] | how far the output moves with each kernel |
+//! | [`follower`] | the network layer by layer, while it is being compressed |
+//! | `frontier` | a network that runs piece by piece |
+//! | `drift` | how a layer's input has moved |
 //! | [`key`] | what evidence was gathered from, in digests |
 //! | [`mod@file`] | evidence in a file, to be used again |
 
+mod drift;
 pub mod file;
+pub mod follower;
+mod frontier;
 pub mod key;
 pub mod layer;
 pub mod moments;
@@ -31,6 +37,7 @@ use crate::error::EngineError;
 use crate::preprocess::PreprocessOptions;
 use crate::tensor::Tensor;
 pub use file::{EvidenceFile, EvidenceFileError};
+pub use follower::Follower;
 pub use key::EvidenceKey;
 use layer::Layer;
 use moments::{Accumulator, PatchCount};

@@ -22,14 +22,16 @@ pub mod rewrite;
 use std::collections::BTreeMap;
 
 use onnx_dcomp_forms::{Form, Values};
-use onnx_dcomp_ir::{Evidence, Model, Weight, WeightId};
+use onnx_dcomp_ir::{Drift, Evidence, Follow, Model, Weight, WeightId};
 use rayon::prelude::*;
 
 pub use decompose::Decomposition;
 pub use metric::Metric;
 pub use rewrite::{Factors, Layer, Layers};
 
+use crate::drift::Moved;
 use crate::options::{OptionValue, unexpected};
+use crate::quantize::Switch;
 use crate::registry::Configured;
 use crate::selection::{NOT_FINITE, NamePattern, Settings, check_select, reason_to_leave};
 use crate::{Pass, PassError, PassReport};
@@ -95,6 +97,9 @@ crate::options! {
         pub emit: Emit = Emit::Cheapest;
         /// Energy of the network's output over that of the error to aim for, in decibel: what candidates may lose.
         pub quality: f64 = 24.0, within -20.0..=120.0;
+        /// Whether layers are taken apart one after the other, each for the inputs that those before it leave, where the
+        /// network can be followed on samples.
+        pub follow: Switch = Switch::On;
         /// What is added to the second moment's diagonal, as a fraction of its mean: distrust in the evidence.
         pub damping: f64 = 0.02, within 0.0..=1000.0;
         /// Weights to take apart, by name.
@@ -145,41 +150,56 @@ impl Pass for LowRank {
     }
 
     fn run(&self, model: &mut Model, evidence: &Evidence) -> Result<PassReport, PassError> {
-        check_select(Self::NAME, &self.settings.base().select, model)?;
-        let (tasks, mut stays) = self.tasks(model, evidence);
-        let shared: &Model = model;
-        let outcomes: Vec<Outcome> = tasks
-            .par_iter()
-            .map(|task| {
-                let weight = shared.weight(task.id);
-                outcome(weight, task, &task.layer.matrix(&task.dense), evidence.second_moment.get(&weight.name))
-            })
-            .collect();
-        let mut done: Vec<(Task, Outcome)> = tasks.into_iter().zip(outcomes).collect();
-        // From the last node on, so that the numbers of those to come stay what they are.
-        done.sort_by_key(|(task, _)| std::cmp::Reverse(task.layer.node));
-        let mut report = PassReport::default();
-        let (mut split, mut with_sparse, mut before, mut after, mut sums) = (0, 0, 0, 0, 0);
-        for (task, outcome) in done {
-            match outcome {
-                Outcome::Stays(reason) => *stays.entry(reason).or_default() += 1,
-                Outcome::Sum(values) => {
-                    sums += 1;
-                    model.weight_mut(task.id).form = Form::Dense(values);
-                }
-                Outcome::Factors(factors) => {
-                    split += 1;
-                    with_sparse += usize::from(factors.sparse.is_some());
-                    before += task.dense.len();
-                    after += factors.numbers();
-                    task.layer.replace(model, &factors);
-                }
+        self.take_apart(model, evidence, None)
+    }
+
+    fn run_following(
+        &self,
+        model: &mut Model,
+        evidence: &Evidence,
+        follow: &dyn Follow,
+    ) -> Result<PassReport, PassError> {
+        self.take_apart(model, evidence, Some(follow))
+    }
+}
+
+/// What became of the layers so far.
+#[derive(Default)]
+struct Done {
+    split: usize,
+    with_sparse: usize,
+    numbers_before: usize,
+    numbers_after: usize,
+    sums: usize,
+    /// How many kernels stay, for which reason.
+    stays: BTreeMap<String, usize>,
+}
+
+impl Done {
+    fn put(&mut self, model: &mut Model, task: &Task, outcome: Outcome) {
+        match outcome {
+            Outcome::Stays(reason) => *self.stays.entry(reason.to_owned()).or_default() += 1,
+            Outcome::Sum(values) => {
+                self.sums += 1;
+                model.weight_mut(task.id).form = Form::Dense(values);
+            }
+            Outcome::Factors(factors) => {
+                self.split += 1;
+                self.with_sparse += usize::from(factors.sparse.is_some());
+                self.numbers_before += task.dense.len();
+                self.numbers_after += factors.numbers();
+                task.layer.replace(model, &factors);
             }
         }
+    }
+
+    fn report(self) -> PassReport {
+        let Self { split, with_sparse, numbers_before, numbers_after, sums, stays } = self;
+        let mut report = PassReport::default();
         if split > 0 {
             report.note(format!(
                 "{split} layers became two thin ones, {with_sparse} of them with a sparse one beside: \
-                 {before} numbers became {after}"
+                 {numbers_before} numbers became {numbers_after}"
             ));
         }
         if sums > 0 {
@@ -188,7 +208,78 @@ impl Pass for LowRank {
         for (reason, count) in stays {
             report.note(format!("{count} kernels stay as they are: {reason}"));
         }
+        report
+    }
+}
+
+impl LowRank {
+    fn take_apart(
+        &self,
+        model: &mut Model,
+        evidence: &Evidence,
+        follow: Option<&dyn Follow>,
+    ) -> Result<PassReport, PassError> {
+        check_select(Self::NAME, &self.settings.base().select, model)?;
+        let (mut tasks, stays) = self.tasks(model, evidence);
+        let mut done = Done::default();
+        done.stays.extend(stays.into_iter().map(|(reason, count)| (reason.to_owned(), count)));
+        let mut unfollowed = None;
+        if let Some(follow) = follow {
+            let mut walk = follow.start(model);
+            while tasks.iter().any(|task| task.options.follow == Switch::On) {
+                let (name, drift) = match walk.next(model) {
+                    Ok(Some(layer)) => layer,
+                    Ok(None) => break,
+                    Err(reason) => {
+                        unfollowed = Some(format!("{} layers were not followed: {reason}", tasks.len()));
+                        break;
+                    }
+                };
+                let Some(place) = tasks.iter().position(|task| model.weight(task.id).name == name) else { continue };
+                let mut task = tasks.remove(place);
+                // Those before may have become several nodes.
+                match Layers::new(model).of(task.id) {
+                    Ok(layer) => task.layer = layer,
+                    Err(_) => continue,
+                }
+                let drift = drift.filter(|_| task.options.follow == Switch::On);
+                let outcome = task.outcome(model, evidence, drift.as_ref());
+                done.put(model, &task, outcome);
+            }
+        }
+        let shared: &Model = model;
+        let outcomes: Vec<Outcome> = tasks.par_iter().map(|task| task.outcome(shared, evidence, None)).collect();
+        let mut rest: Vec<(Task, Outcome)> = tasks.into_iter().zip(outcomes).collect();
+        let layers = Layers::new(model);
+        for (task, _) in &mut rest {
+            if let Ok(layer) = layers.of(task.id) {
+                task.layer = layer;
+            }
+        }
+        // From the last node on, so that the numbers of those to come stay what they are.
+        rest.sort_by_key(|(task, _)| std::cmp::Reverse(task.layer.node));
+        rest.into_iter().for_each(|(task, outcome)| done.put(model, &task, outcome));
+        let mut report = done.report();
+        unfollowed.into_iter().for_each(|reason| report.note(reason));
         Ok(report)
+    }
+}
+
+impl Task {
+    /// What becomes of the weight, where the layer's inputs have moved by `drift`.
+    fn outcome(&self, model: &Model, evidence: &Evidence, drift: Option<&Drift>) -> Outcome {
+        let weight = model.weight(self.id);
+        let moved = drift.and_then(|drift| {
+            let moved = Moved::of(&self.dense.to_f32(), drift, false)?;
+            Some((Values::from_f32(self.dense.dtype(), &moved.values), &drift.moment))
+        });
+        match moved {
+            Some((wanted, moment)) => outcome(weight, self, &self.layer.matrix(&wanted), Some(moment)),
+            None => {
+                let moment = evidence.second_moment.get(&weight.name);
+                outcome(weight, self, &self.layer.matrix(&self.dense), moment)
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod text;
 
 use std::time::{Duration, Instant};
 
-use onnx_dcomp_ir::{Evidence, Model};
+use onnx_dcomp_ir::{Evidence, Follow, Model};
 
 pub use presets::{PRESETS, Preset};
 pub(crate) use text::option_prefix;
@@ -136,12 +136,29 @@ impl Pipeline {
         evidence: &Evidence,
         observer: &mut dyn Observer,
     ) -> Result<Vec<PassReport>, PassError> {
+        self.run_following(model, evidence, None, observer)
+    }
+
+    /// As [`Self::run`]; where there is something to `follow`, passes that can make use of it go layer by layer.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_following(
+        &self,
+        model: &mut Model,
+        evidence: &Evidence,
+        follow: Option<&dyn Follow>,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<PassReport>, PassError> {
         let mut reports = Vec::with_capacity(self.steps.len());
         for (index, step) in self.steps.iter().enumerate() {
             let at = Position { index, total: self.steps.len(), name: step.pass.name(), text: &step.text };
             observer.before(at);
             let start = Instant::now();
-            let report = step.pass.run(model, evidence)?;
+            let report = match follow {
+                Some(follow) => step.pass.run_following(model, evidence, follow)?,
+                None => step.pass.run(model, evidence)?,
+            };
             observer.after(at, model, &report, start.elapsed())?;
             reports.push(report);
         }

@@ -24,22 +24,30 @@ use crate::curvature::Factor;
 /// gain little: a path's past is settled after some five times the trellis' memory.
 const BLOCK: usize = 32;
 
-/// Quantises `values` row by row: twice to learn the rates, from the first rows, then for good.
+/// Quantises a weight row by row: twice to learn the rates, from the first rows, then for good. It is what `dense` holds,
+/// and should rather be `wanted`, which is as long; zeros that are kept are those of `dense`.
 ///
-/// The curvature must cover rows of `target.row_length` elements, and `values` be a whole number of rows.
-pub fn quantize(values: &[f32], target: &Target<'_>, curvature: &Curvature) -> Quantized {
+/// The curvature must cover rows of `target.row_length` elements, and both be a whole number of rows.
+pub fn quantize([dense, wanted]: [&[f32]; 2], target: &Target<'_>, curvature: &Curvature) -> Quantized {
     const LEARNING: usize = 1 << 17;
-    let head = values.len().min((LEARNING / target.row_length).max(1) * target.row_length);
+    let head = wanted.len().min((LEARNING / target.row_length).max(1) * target.row_length);
     let mut rates = RateModel::geometric();
-    let mut levels = vec![0i16; values.len()];
+    let mut levels = vec![0i16; wanted.len()];
     for _ in 0..2 {
-        rates = RateModel::learn(&run(&values[..head], target, curvature, &rates, &mut levels[..head]));
+        rates =
+            RateModel::learn(&run([&dense[..head], &wanted[..head]], target, curvature, &rates, &mut levels[..head]));
     }
-    let counts = run(values, target, curvature, &rates, &mut levels);
+    let counts = run([dense, wanted], target, curvature, &rates, &mut levels);
     Quantized { levels, bits: RateModel::learn(&counts).total_bits(&counts) }
 }
 
-fn run(values: &[f32], target: &Target<'_>, curvature: &Curvature, rates: &RateModel, levels: &mut [i16]) -> Counts {
+fn run(
+    [dense, wanted]: [&[f32]; 2],
+    target: &Target<'_>,
+    curvature: &Curvature,
+    rates: &RateModel,
+    levels: &mut [i16],
+) -> Counts {
     let mut counts = Counts::default();
     let mut paths = Paths::default();
     let mut state = trellis::START;
@@ -47,14 +55,14 @@ fn run(values: &[f32], target: &Target<'_>, curvature: &Curvature, rates: &RateM
     let mut row = vec![0f32; target.row_length];
     let mut classes = vec![0u8; target.row_length];
     let mut is_fixed = vec![false; target.row_length];
-    let rows = values.chunks_exact(target.row_length).zip(levels.chunks_exact_mut(target.row_length));
-    for (number, (source, out)) in rows.enumerate() {
+    let sources = dense.chunks_exact(target.row_length).zip(wanted.chunks_exact(target.row_length));
+    for (number, ((dense, source), out)) in sources.zip(levels.chunks_exact_mut(target.row_length)).enumerate() {
         let step = target.steps[number % target.steps.len()];
         let scale = target.level_scale(step);
         row.copy_from_slice(source);
         for (column, class) in classes.iter_mut().enumerate() {
             *class = neighbourhood.class(column, source[column].abs() * scale);
-            is_fixed[column] = target.keeps_zeros && source[column] == 0.0;
+            is_fixed[column] = target.keeps_zeros && dense[column] == 0.0;
         }
         let mut start = 0;
         for factor in &curvature.blocks {

@@ -181,7 +181,7 @@ fn levels(weight: &Weight, dense: &Values, input: &Input<'_>, step: f32) -> Opti
     let keeps_zeros = dense.iter().any(|value| value == 0.0);
     let target = Target { kind: GridKind::Uniform, steps: &[step], row_length, lambda: 0.0, keeps_zeros };
     let quantized = match input.curvature {
-        Some(curvature) => feedback::quantize(&dense.to_f32(), &target, curvature),
+        Some(curvature) => feedback::quantize([&dense.to_f32(); 2], &target, curvature),
         None => viterbi::quantize(dense, &target),
     };
     // What was fed back may lead a little beyond the largest value.

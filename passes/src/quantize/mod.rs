@@ -3,7 +3,9 @@
 //! One aim for the network, in decibel of its output, becomes a price of bits that is the same in every weight; each
 //! weight's step follows from that price and from the output's sensitivity to it. Levels are chosen by squared error
 //! plus the price of their bits, on a uniform grid or through the [trellis](onnx_dcomp_forms::trellis). Where the
-//! second moment of a layer's input is known, errors are fed back: see [`feedback`].
+//! second moment of a layer's input is known, errors are fed back: see [`feedback`]. Where the network can be followed on
+//! samples, layers come one after the other, and each is moved before it is quantised, to fit the inputs that those
+//! before it leave.
 //!
 //! On a lattice, see [`onnx_dcomp_forms::lattice`], levels are those of the nearest point, under a dither: universal
 //! quantisation asks no rate and feeds nothing back. Its error is that of a uniform grid at the same quality. With
@@ -18,17 +20,19 @@
 
 pub mod feedback;
 mod fixed;
+mod known;
 pub mod neighbourhood;
 pub mod rate;
 pub mod target;
 pub mod viterbi;
 
 use onnx_dcomp_forms::{Form, Grid, GridKind, Lattice, Steps, Values, lattice};
-use onnx_dcomp_ir::{Evidence, Model, Role, SecondMoment, Weight, WeightId};
+use onnx_dcomp_ir::{Drift, Evidence, Follow, Model, Role, Weight, WeightId};
 use rayon::prelude::*;
 
 pub use crate::curvature::Curvature;
-use crate::curvature::Damped;
+use crate::drift::Moved;
+use known::{Correction, Known, row_length};
 pub use target::{Quantized, Target};
 
 use crate::registry::Configured;
@@ -93,6 +97,9 @@ crate::options! {
         pub bit_price: f64 = 0.02, within 0.0..=10.0;
         /// Whether errors are made good by the elements that follow, where the layer's input is known.
         pub feedback: Switch = Switch::On;
+        /// Whether layers are quantised one after the other, each for the inputs that those before it leave, where the
+        /// network can be followed on samples.
+        pub follow: Switch = Switch::On;
         /// What is added to the second moment's diagonal, as a fraction of its mean: distrust in the evidence.
         pub damping: f64 = 0.02, within 0.0..=1000.0;
         /// Weights to quantise, by name.
@@ -176,36 +183,82 @@ impl Pass for Quantize {
     }
 
     fn run(&self, model: &mut Model, evidence: &Evidence) -> Result<PassReport, PassError> {
-        check_select(Self::NAME, &self.settings.base().select, model)?;
-        let tasks = self.tasks(model, evidence);
-        let elements: usize = tasks.iter().map(|task| model.weight(task.id).len()).sum();
-        let mut report = PassReport::default();
-        let (mut moved, mut nonzeros) = (0usize, 0usize);
-        let (kernels, vectors): (Vec<Task>, Vec<Task>) =
-            tasks.into_iter().partition(|task| model.weight(task.id).role.is_kernel());
-        // Biases come last: they make good what the kernels get wrong in the mean.
-        for tasks in [kernels, vectors] {
-            let shared: &Model = model;
-            let quantized: Vec<Option<(Form, Option<Correction>)>> =
-                tasks.par_iter().map(|task| quantize(shared, task, elements, evidence)).collect();
-            for (task, quantized) in tasks.iter().zip(quantized) {
-                let Some((form, correction)) = quantized else { continue };
-                moved += 1;
-                nonzeros += form.nonzeros();
-                model.weight_mut(task.id).form = form;
-                if let Some(correction) = correction {
-                    correction.apply(model);
-                }
-            }
+        self.compress(model, evidence, None)
+    }
+
+    fn run_following(
+        &self,
+        model: &mut Model,
+        evidence: &Evidence,
+        follow: &dyn Follow,
+    ) -> Result<PassReport, PassError> {
+        self.compress(model, evidence, Some(follow))
+    }
+}
+
+/// What became of the weights so far.
+#[derive(Default)]
+struct Done {
+    weights: usize,
+    nonzeros: usize,
+}
+
+impl Done {
+    fn put(&mut self, model: &mut Model, task: &Task, found: Option<Quantization>) {
+        let Some(Quantization { form, correction }) = found else { return };
+        self.weights += 1;
+        self.nonzeros += form.nonzeros();
+        model.weight_mut(task.id).form = form;
+        if let Some(correction) = correction {
+            correction.apply(model);
         }
-        report.note(format!("quantised {moved} weights; {:.1} % of {elements} elements are not zero", {
-            100.0 * nonzeros as f64 / elements.max(1) as f64
-        }));
-        Ok(report)
     }
 }
 
 impl Quantize {
+    fn compress(
+        &self,
+        model: &mut Model,
+        evidence: &Evidence,
+        follow: Option<&dyn Follow>,
+    ) -> Result<PassReport, PassError> {
+        check_select(Self::NAME, &self.settings.base().select, model)?;
+        let tasks = self.tasks(model, evidence);
+        let elements: usize = tasks.iter().map(|task| model.weight(task.id).len()).sum();
+        let (mut report, mut done) = (PassReport::default(), Done::default());
+        let (mut kernels, vectors): (Vec<Task>, Vec<Task>) =
+            tasks.into_iter().partition(|task| model.weight(task.id).role.is_kernel());
+        if let Some(follow) = follow {
+            let mut walk = follow.start(model);
+            while kernels.iter().any(|task| task.options.follow == Switch::On) {
+                let (name, drift) = match walk.next(model) {
+                    Ok(Some(layer)) => layer,
+                    Ok(None) => break,
+                    Err(reason) => {
+                        report.note(format!("{} layers were not followed: {reason}", kernels.len()));
+                        break;
+                    }
+                };
+                let Some(place) = kernels.iter().position(|task| model.weight(task.id).name == name) else { continue };
+                let task = kernels.remove(place);
+                let drift = drift.filter(|_| task.options.follow == Switch::On);
+                let found = quantize(model, &task, elements, evidence, drift.as_ref());
+                done.put(model, &task, found);
+            }
+        }
+        // Biases come last: they make good what the kernels get wrong in the mean.
+        for tasks in [kernels, vectors] {
+            let shared: &Model = model;
+            let found: Vec<Option<Quantization>> =
+                tasks.par_iter().map(|task| quantize(shared, task, elements, evidence, None)).collect();
+            tasks.iter().zip(found).for_each(|(task, found)| done.put(model, task, found));
+        }
+        report.note(format!("quantised {} weights; {:.1} % of {elements} elements are not zero", done.weights, {
+            100.0 * done.nonzeros as f64 / elements.max(1) as f64
+        }));
+        Ok(report)
+    }
+
     fn tasks(&self, model: &Model, evidence: &Evidence) -> Vec<Task> {
         let candidates: Vec<(WeightId, QuantizeOptions)> = model
             .weights()
@@ -238,131 +291,77 @@ fn may_change(weight: &Weight) -> bool {
     may && weight.form.dense().all_finite()
 }
 
-/// The weight on its grid, and what that changes in its bias; `None` where it would take more space.
-fn quantize(model: &Model, task: &Task, elements: usize, evidence: &Evidence) -> Option<(Form, Option<Correction>)> {
+/// A weight on its grid, and what that changes in its bias.
+struct Quantization {
+    form: Form,
+    correction: Option<Correction>,
+}
+
+/// Quantises the weight, to fit inputs that have moved by `drift`; `None` where it would take more space.
+fn quantize(
+    model: &Model,
+    task: &Task,
+    elements: usize,
+    evidence: &Evidence,
+    drift: Option<&Drift>,
+) -> Option<Quantization> {
     let weight = model.weight(task.id);
     let options = &task.options;
     let dense = weight.form.dense();
-    let mut correction = None;
+    let rounded =
+        |largest| Some(Quantization { form: Form::Grid(rounded(weight, &dense, largest)?), correction: None });
+    let known = match options.scheme {
+        Scheme::Int8 => return rounded(127.0).filter(|found| is_smaller(&found.form, weight)),
+        Scheme::Int4 => return rounded(7.0).filter(|found| is_smaller(&found.form, weight)),
+        _ => Known::of(model, weight, evidence, options),
+    };
+    // Pruned elements stay zero: where no error is fed back past them, the weight stays what it is.
+    let may_move = known.curvature.is_some() && options.scheme != Scheme::Fixed || !has_many_zeros(&dense);
+    let moved = drift.filter(|_| may_move).and_then(|drift| {
+        let moved = Moved::of(&dense.to_f32(), drift, known.bias.is_some())?;
+        Some((Values::from_f32(dense.dtype(), &moved.values), moved.shift, &drift.moment.mean))
+    });
+    let wanted = moved.as_ref().map_or(&dense, |(values, ..)| values);
     let form = match options.scheme {
-        Scheme::Int8 => Form::Grid(rounded(weight, &dense, 127.0)?),
-        Scheme::Int4 => Form::Grid(rounded(weight, &dense, 7.0)?),
         Scheme::Fixed => {
-            let known = Known::of(model, weight, evidence, options);
             let price = FIXED_PRICE * known.price(task, elements) / known.weighted();
             let (blocks, curvature) = (known.damped.as_deref(), known.curvature.as_ref());
             let input = fixed::Input { weighted: known.weighted(), blocks, curvature };
-            let rival = by_rate(weight, task, elements, &known, &dense).filter(|_| weight.role.is_kernel());
-            let form = fixed::form(weight, &dense, &input, price, rival)?;
-            let correction =
-                known.bias.zip(known.moment).map(|(bias, moment)| Correction::of(bias, &dense, &form, moment));
-            return Some((form, correction));
+            let rival = by_rate(weight, task, elements, &known, [&dense, wanted]).filter(|_| weight.role.is_kernel());
+            fixed::form(weight, wanted, &input, price, rival)?
         }
-        Scheme::Uniform | Scheme::Trellis | Scheme::Lattice => {
-            let known = Known::of(model, weight, evidence, options);
-            let form = Form::Grid(by_rate(weight, task, elements, &known, &dense)?);
-            correction = known.bias.zip(known.moment).map(|(bias, moment)| Correction::of(bias, &dense, &form, moment));
-            form
-        }
+        _ => Form::Grid(by_rate(weight, task, elements, &known, [&dense, wanted])?),
     };
-    (form.order0_bits() < weight.form.order0_bits()).then_some((form, correction))
+    let mean = moved.as_ref().map(|(.., mean)| *mean).or(known.moment.map(|moment| &moment.mean));
+    let correction = known.bias.zip(mean).map(|(bias, mean)| {
+        let shift = moved.as_ref().map_or(&[][..], |(_, shift, _)| shift);
+        Correction::of(bias, wanted, &form, mean).and(shift)
+    });
+    (options.scheme == Scheme::Fixed || is_smaller(&form, weight)).then_some(Quantization { form, correction })
 }
 
-/// What is known of one kernel's input and output.
-struct Known<'a> {
-    moment: Option<&'a SecondMoment>,
-    /// The moment that counts, scaled and damped; kept where a codebook is fitted to it.
-    damped: Option<Vec<Damped>>,
-    curvature: Option<Curvature>,
-    /// Mean square of the input as the curvature counts it, over that of the whole input; at most one.
-    spread: f64,
-    /// The bias, where the layer has one that may change and the mean of its input is known.
-    bias: Option<WeightId>,
+fn is_smaller(form: &Form, weight: &Weight) -> bool {
+    form.order0_bits() < weight.form.order0_bits()
 }
 
-impl<'a> Known<'a> {
-    fn of(model: &Model, weight: &Weight, evidence: &'a Evidence, options: &QuantizeOptions) -> Self {
-        let row_length = row_length(weight);
-        let moment = evidence
-            .second_moment
-            .get(&weight.name)
-            .filter(|moment| options.feedback == Switch::On && moment.columns() == row_length);
-        let rows = weight.shape.first().copied().unwrap_or(1);
-        let bias = evidence.bias.get(&weight.name).and_then(|name| model.weight_named(name)).filter(|&id| {
-            let bias = model.weight(id);
-            may_change(bias) && bias.len() == rows && moment.is_some_and(|moment| moment.mean.len() == row_length)
-        });
-        // What is wrong in the mean of the outputs, the bias makes good.
-        let covariance = moment.filter(|_| bias.is_some()).and_then(SecondMoment::covariance);
-        let counted = covariance.as_ref().or(moment);
-        let spread = counted.zip(moment).map_or(1.0, |(counted, moment)| counted.mean_square() / moment.mean_square());
-        // A dithered lattice rounds to nearest: nothing is fed back.
-        let counted = counted.filter(|_| options.scheme != Scheme::Lattice);
-        let damped = counted.and_then(|counted| {
-            let widest = counted.blocks.iter().map(|block| block.size).max().unwrap_or_default();
-            let doubt = DOUBT * widest as f64 / counted.samples.max(1) as f64;
-            Damped::blocks(counted, options.damping + doubt)
-        });
-        let curvature = damped.as_deref().and_then(Curvature::of);
-        let damped = damped.filter(|_| options.scheme == Scheme::Fixed && curvature.is_some());
-        Self { moment, damped, curvature, spread, bias }
-    }
-
-    /// What a unit of squared error weighs once the elements behind it have made the best of it.
-    fn weighted(&self) -> f64 {
-        self.curvature.as_ref().map_or(1.0, Curvature::mean_weight)
-    }
-
-    /// Price of a bit in squared error of the weight, before that is weighted.
-    fn price(&self, task: &Task, elements: usize) -> f64 {
-        // In relative squared error of the output it is the same for every weight.
-        let price = 10f64.powf(-task.options.quality / 10.0) / (ERROR_PER_PRICE * elements as f64);
-        price / (task.sensitivity * self.spread.max(1e-6))
-    }
+/// A few zeros are chance; many were made by somebody.
+fn has_many_zeros(dense: &Values) -> bool {
+    dense.iter().filter(|&value| value == 0.0).count() * 10 > dense.len()
 }
 
-fn row_length(weight: &Weight) -> usize {
-    if weight.shape.len() > 1 { weight.len() / weight.shape[0].max(1) } else { weight.len() }
-}
-
-/// What a bias has to make good.
-struct Correction {
-    bias: WeightId,
-    /// For each row.
-    shift: Vec<f64>,
-}
-
-impl Correction {
-    /// The mean of what `form` gives less than `dense`, where the inputs' mean is that of `moment`.
-    fn of(bias: WeightId, dense: &Values, form: &Form, moment: &SecondMoment) -> Self {
-        let columns = moment.mean.len().max(1);
-        let mut shift = vec![0.0; dense.len() / columns];
-        let given = form.dense();
-        for (index, (original, value)) in dense.iter().zip(given.iter()).enumerate() {
-            let error = f64::from(original) - f64::from(value);
-            shift[index / columns] += error * f64::from(moment.mean[index % columns]);
-        }
-        Self { bias, shift }
-    }
-
-    fn apply(&self, model: &mut Model) {
-        let bias = model.weight_mut(self.bias);
-        let dense = bias.form.dense();
-        let shifted: Vec<f32> =
-            dense.iter().zip(&self.shift).map(|(value, shift)| (f64::from(value) + shift) as f32).collect();
-        bias.form = Form::Dense(Values::from_f32(dense.dtype(), &shifted));
-    }
-}
-
-/// Levels by rate and distortion.
-fn by_rate(weight: &Weight, task: &Task, elements: usize, known: &Known<'_>, dense: &Values) -> Option<Grid> {
+/// Levels by rate and distortion, of a weight whose values are `dense` and should rather be `wanted`.
+fn by_rate(
+    weight: &Weight,
+    task: &Task,
+    elements: usize,
+    known: &Known<'_>,
+    [dense, wanted]: [&Values; 2],
+) -> Option<Grid> {
     let options = &task.options;
     let row_length = row_length(weight);
     let weighted = known.weighted();
     let is_vector = !weight.role.is_kernel();
-    // A few zeros are chance; many were made by somebody.
-    let zeros = dense.iter().filter(|&value| value == 0.0).count();
-    let keeps_zeros = zeros * 10 > weight.len();
+    let keeps_zeros = has_many_zeros(dense);
     let kind = match options.scheme {
         _ if is_vector => GridKind::Uniform,
         Scheme::Lattice if !keeps_zeros => GridKind::Lattice { lattice: options.lattice.lattice(), seed: task.seed },
@@ -383,18 +382,18 @@ fn by_rate(weight: &Weight, task: &Task, elements: usize, known: &Known<'_>, den
         let bit_price = if options.bit_price > 0.0 { options.bit_price } else { USUAL_BIT_PRICE };
         spacing * (known.price(task, elements) / (weighted * bit_price)).sqrt()
     };
-    let largest = dense.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    let largest = wanted.iter().fold(0f32, |largest, value| largest.max(value.abs()));
     // Levels must fit sixteen bits, and a step must not vanish.
     let step = (step as f32).clamp(largest / 16_000.0, (WIDEST * largest).max(f32::MIN_POSITIVE));
     let lambda = if is_vector { 0.0 } else { options.bit_price * weighted / (spacing * spacing) };
     if let GridKind::Lattice { lattice, seed } = kind {
-        let levels = lattice::quantize(dense.iter(), step, lattice, seed);
+        let levels = lattice::quantize(wanted.iter(), step, lattice, seed);
         return Grid::new(levels, Steps::PerTensor(step), kind, dense.dtype()).ok();
     }
     let target = Target { kind, steps: &[step], row_length, lambda: lambda as f32, keeps_zeros };
     let quantized = match &known.curvature {
-        Some(curvature) => feedback::quantize(&dense.to_f32(), &target, curvature),
-        None => viterbi::quantize(dense, &target),
+        Some(curvature) => feedback::quantize([&dense.to_f32(), &wanted.to_f32()], &target, curvature),
+        None => viterbi::quantize(wanted, &target),
     };
     Grid::new(quantized.levels, Steps::PerTensor(step), kind, dense.dtype()).ok()
 }
