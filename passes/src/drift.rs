@@ -38,7 +38,7 @@ impl Moved {
     pub(crate) fn of(values: &[f32], drift: &Drift, has_bias: bool) -> Option<Self> {
         let columns = drift.moment.columns();
         let is_sound = columns > 0
-            && values.len() % columns == 0
+            && values.len().is_multiple_of(columns)
             && [&drift.shift, &drift.moment.mean].into_iter().all(|mean| mean.len() == columns)
             && drift.cross.iter().map(|block| block.size).eq(drift.moment.blocks.iter().map(|block| block.size));
         if !is_sound {
