@@ -5,6 +5,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `bias` | what a bias makes good |
 //! | [`curvature`] | what the output of a layer makes of errors in its weight |
 //! | `drift` | what a weight should rather be where its layer's input has moved |
 //! | [`fold`] | what can be computed before the model runs: constants, BatchNormalization, dead code |
@@ -29,6 +30,7 @@
 //! | [`share`] | k-means: alike elements share a value |
 //! | [`strip`] | short names, no documentation, no defaults |
 
+mod bias;
 pub mod curvature;
 mod drift;
 pub mod fold;

@@ -170,6 +170,12 @@ impl Factors {
         self.left.len() + self.right.len() + self.sparse.as_ref().map_or(0, nonzeros)
     }
 
+    /// The kernel that they stand for.
+    pub(super) fn sum(&self) -> Array2<f64> {
+        let product = self.left.dot(&self.right);
+        self.sparse.as_ref().map_or(product.clone(), |sparse| product + sparse)
+    }
+
     /// Bits as they stand, before anything is quantised, the places of sparse elements and the operators included.
     fn stored_bits(&self, layer: &Layer, weight: &Weight) -> f64 {
         let dense = 8.0 * (weight.dtype().element_bytes() * (self.left.len() + self.right.len())) as f64;

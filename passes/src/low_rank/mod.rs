@@ -22,13 +22,14 @@ pub mod rewrite;
 use std::collections::BTreeMap;
 
 use onnx_dcomp_forms::{Form, Values};
-use onnx_dcomp_ir::{Drift, Evidence, Follow, Model, Weight, WeightId};
+use onnx_dcomp_ir::{Drift, Evidence, Follow, Model, SecondMoment, Weight, WeightId};
 use rayon::prelude::*;
 
 pub use decompose::Decomposition;
 pub use metric::Metric;
 pub use rewrite::{Factors, Layer, Layers};
 
+use crate::bias::{self, Correction};
 use crate::drift::Moved;
 use crate::options::{OptionValue, unexpected};
 use crate::quantize::Switch;
@@ -176,7 +177,10 @@ struct Done {
 }
 
 impl Done {
-    fn put(&mut self, model: &mut Model, task: &Task, outcome: Outcome) {
+    fn put(&mut self, model: &mut Model, task: &Task, (outcome, correction): (Outcome, Option<Correction>)) {
+        if let Some(correction) = correction {
+            correction.apply(model);
+        }
         match outcome {
             Outcome::Stays(reason) => *self.stays.entry(reason.to_owned()).or_default() += 1,
             Outcome::Sum(values) => {
@@ -248,8 +252,8 @@ impl LowRank {
             }
         }
         let shared: &Model = model;
-        let outcomes: Vec<Outcome> = tasks.par_iter().map(|task| task.outcome(shared, evidence, None)).collect();
-        let mut rest: Vec<(Task, Outcome)> = tasks.into_iter().zip(outcomes).collect();
+        let outcomes: Vec<_> = tasks.par_iter().map(|task| task.outcome(shared, evidence, None)).collect();
+        let mut rest: Vec<(Task, _)> = tasks.into_iter().zip(outcomes).collect();
         let layers = Layers::new(model);
         for (task, _) in &mut rest {
             if let Ok(layer) = layers.of(task.id) {
@@ -266,20 +270,30 @@ impl LowRank {
 }
 
 impl Task {
-    /// What becomes of the weight, where the layer's inputs have moved by `drift`.
-    fn outcome(&self, model: &Model, evidence: &Evidence, drift: Option<&Drift>) -> Outcome {
+    /// What becomes of the weight, where the layer's inputs have moved by `drift`, and of its bias.
+    fn outcome(&self, model: &Model, evidence: &Evidence, drift: Option<&Drift>) -> (Outcome, Option<Correction>) {
         let weight = model.weight(self.id);
-        let moved = drift.and_then(|drift| {
-            let moved = Moved::of(&self.dense.to_f32(), drift, false)?;
-            Some((Values::from_f32(self.dense.dtype(), &moved.values), &drift.moment))
+        let [rows, columns] = self.layer.size();
+        let known = drift.map(|drift| &drift.moment).or_else(|| evidence.second_moment.get(&weight.name));
+        let known = known.filter(|moment| moment.columns() == columns);
+        let mean = known.map(|moment| moment.mean.as_slice()).filter(|mean| mean.len() == columns);
+        let bias = mean.and_then(|mean| Some((bias::of(model, &weight.name, rows, evidence)?, mean)));
+        let moved = drift.and_then(|drift| Moved::of(&self.dense.to_f32(), drift, bias.is_some()));
+        let wanted = moved.as_ref().map(|moved| Values::from_f32(self.dense.dtype(), &moved.values));
+        let wanted = self.layer.matrix(wanted.as_ref().unwrap_or(&self.dense));
+        // What is wrong in the mean of the outputs, the bias makes good.
+        let covariance = known.filter(|_| bias.is_some()).and_then(SecondMoment::covariance);
+        let outcome = outcome(weight, self, &wanted, covariance.as_ref().or(known));
+        let given = match &outcome {
+            Outcome::Stays(_) => None,
+            Outcome::Sum(values) => Some(self.layer.matrix(values)),
+            Outcome::Factors(factors) => Some(factors.sum()),
+        };
+        let correction = bias.zip(given).map(|((bias, mean), given)| {
+            let shift = moved.as_ref().map_or(&[][..], |moved| &moved.shift);
+            Correction::of_error(bias, &(wanted - given), mean).and(shift)
         });
-        match moved {
-            Some((wanted, moment)) => outcome(weight, self, &self.layer.matrix(&wanted), Some(moment)),
-            None => {
-                let moment = evidence.second_moment.get(&weight.name);
-                outcome(weight, self, &self.layer.matrix(&self.dense), moment)
-            }
-        }
+        (outcome, correction)
     }
 }
 

@@ -1,9 +1,9 @@
-//! What is known of one kernel, and what its bias makes good.
+//! What is known of one kernel.
 
-use onnx_dcomp_forms::{Form, Values};
 use onnx_dcomp_ir::{Evidence, Model, SecondMoment, Weight, WeightId};
 
-use super::{DOUBT, ERROR_PER_PRICE, QuantizeOptions, Scheme, Switch, Task, may_change};
+use super::{DOUBT, ERROR_PER_PRICE, QuantizeOptions, Scheme, Switch, Task};
+use crate::bias;
 use crate::curvature::{Curvature, Damped};
 
 /// What is known of one kernel's input and output.
@@ -26,10 +26,8 @@ impl<'a> Known<'a> {
             .get(&weight.name)
             .filter(|moment| options.feedback == Switch::On && moment.columns() == row_length);
         let rows = weight.shape.first().copied().unwrap_or(1);
-        let bias = evidence.bias.get(&weight.name).and_then(|name| model.weight_named(name)).filter(|&id| {
-            let bias = model.weight(id);
-            may_change(bias) && bias.len() == rows && moment.is_some_and(|moment| moment.mean.len() == row_length)
-        });
+        let has_mean = moment.is_some_and(|moment| moment.mean.len() == row_length);
+        let bias = bias::of(model, &weight.name, rows, evidence).filter(|_| has_mean);
         // What is wrong in the mean of the outputs, the bias makes good.
         let covariance = moment.filter(|_| bias.is_some()).and_then(SecondMoment::covariance);
         let counted = covariance.as_ref().or(moment);
@@ -61,39 +59,4 @@ impl<'a> Known<'a> {
 
 pub(super) fn row_length(weight: &Weight) -> usize {
     if weight.shape.len() > 1 { weight.len() / weight.shape[0].max(1) } else { weight.len() }
-}
-
-/// What a bias has to make good.
-pub(super) struct Correction {
-    bias: WeightId,
-    /// For each row.
-    shift: Vec<f64>,
-}
-
-impl Correction {
-    /// What `form` gives less than `dense`, row by row, where the inputs have the mean `mean`.
-    pub(super) fn of(bias: WeightId, dense: &Values, form: &Form, mean: &[f32]) -> Self {
-        let columns = mean.len().max(1);
-        let mut shift = vec![0.0; dense.len() / columns];
-        let given = form.dense();
-        for (index, (original, value)) in dense.iter().zip(given.iter()).enumerate() {
-            let error = f64::from(original) - f64::from(value);
-            shift[index / columns] += error * f64::from(mean[index % columns]);
-        }
-        Self { bias, shift }
-    }
-
-    /// With `more` for each row.
-    pub(super) fn and(mut self, more: &[f64]) -> Self {
-        self.shift.iter_mut().zip(more).for_each(|(shift, more)| *shift += more);
-        self
-    }
-
-    pub(super) fn apply(&self, model: &mut Model) {
-        let bias = model.weight_mut(self.bias);
-        let dense = bias.form.dense();
-        let shifted: Vec<f32> =
-            dense.iter().zip(&self.shift).map(|(value, shift)| (f64::from(value) + shift) as f32).collect();
-        bias.form = Form::Dense(Values::from_f32(dense.dtype(), &shifted));
-    }
 }

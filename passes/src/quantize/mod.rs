@@ -30,9 +30,10 @@ use onnx_dcomp_forms::{Form, Grid, GridKind, Lattice, Steps, Values, lattice};
 use onnx_dcomp_ir::{Drift, Evidence, Follow, Model, Role, Weight, WeightId};
 use rayon::prelude::*;
 
+use crate::bias::Correction;
 pub use crate::curvature::Curvature;
 use crate::drift::Moved;
-use known::{Correction, Known, row_length};
+use known::{Known, row_length};
 pub use target::{Quantized, Target};
 
 use crate::registry::Configured;
