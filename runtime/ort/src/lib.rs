@@ -26,8 +26,11 @@
 
 mod api;
 mod gemm;
+mod host;
 mod kernel;
 mod operator;
+mod session;
+mod tensor;
 
 use ort_sys::{OrtApiBase, OrtSessionOptions, OrtStatusPtr};
 

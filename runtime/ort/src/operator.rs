@@ -1,16 +1,17 @@
 //! What onnxruntime is told of `DcompDecode`, and how it finds the products in `gemm`.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::{Mutex, PoisonError};
 
 use ort_sys::{
-    ONNXTensorElementDataType, OrtApi, OrtCustomOp, OrtCustomOpDomain, OrtCustomOpInputOutputCharacteristic,
-    OrtKernelContext, OrtKernelInfo, OrtMemType, OrtSessionOptions, OrtStatusPtr,
+    ONNXTensorElementDataType, OrtApi, OrtCustomOp, OrtCustomOpInputOutputCharacteristic, OrtKernelContext,
+    OrtKernelInfo, OrtMemType, OrtSessionOptions, OrtStatusPtr,
 };
 
 use crate::api::{API_VERSION, Api, Failure};
 use crate::gemm;
+use crate::host::Options;
 use crate::kernel::Kernel;
+use crate::session::Operator;
 
 /// The operator and its domain, as files have them. The crate that has these names for Rust may come with tract, which
 /// has no place in here.
@@ -21,30 +22,21 @@ static DECODE: OrtCustomOp = decode();
 static SPARSE: OrtCustomOp = gemm::operator(gemm::sparse_name, gemm::create_sparse);
 static CODEBOOK: OrtCustomOp = gemm::operator(gemm::codebook_name, gemm::create_codebook);
 
-/// The domain of each onnxruntime in this process: sessions keep the pointer, and nobody says when the last of them is
-/// gone, so domains stay, and each onnxruntime gets one.
-static DOMAINS: Mutex<Vec<(Api, Domain)>> = Mutex::new(Vec::new());
-
-#[derive(Clone, Copy)]
-struct Domain(*mut OrtCustomOpDomain);
-
-// SAFETY: onnxruntime only reads a domain that is complete, from whichever thread makes a session.
-unsafe impl Send for Domain {}
-
-/// Makes our operators known to the sessions of `options`.
-pub(crate) fn register(api: Api, options: *mut OrtSessionOptions) -> Result<(), Failure> {
-    let mut domains = DOMAINS.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = domains.iter().find(|(host, _)| *host == api).map(|(_, domain)| *domain);
-    let domain = match known {
-        Some(domain) => domain,
-        None => {
-            let made = Domain(api.domain(DOMAIN, &[&DECODE, &SPARSE, &CODEBOOK])?);
-            domains.push((api, made));
-            made
-        }
-    };
+/// Makes our operators known to the sessions of `options`, and remembers these for sessions within sessions.
+///
+/// Sessions keep what is registered, and nobody says when the last of them is gone: some kilobytes for each call stay as
+/// long as the process.
+///
+/// # Safety
+/// `options` come from onnxruntime.
+pub(crate) unsafe fn register(api: Api, options: *mut OrtSessionOptions) -> Result<(), Failure> {
+    // SAFETY: the caller's promise. They are copied before our own domain is in them: a session within a session runs
+    // what is decoded.
+    let session = Operator::new(unsafe { Options::copied(api, options) }?);
+    let session: &'static Operator = Box::leak(Box::new(session));
+    let domain = api.domain(DOMAIN, &[&DECODE, &SPARSE, &CODEBOOK, session.as_custom_op()])?;
     // SAFETY: onnxruntime gave the options, `Api::domain` the domain.
-    unsafe { api.add_domain(options, domain.0) }
+    unsafe { api.add_domain(options, domain) }
 }
 
 /// What all our operators have: they run on the processor, and give f32.
