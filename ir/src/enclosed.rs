@@ -57,7 +57,10 @@ impl Model {
         let payload = GraphIndex::new(&outer).unique_name("model");
         let (names, outputs) = (outer.input.iter(), outer.output.iter());
         outer.node = vec![NodeProto {
-            input: std::iter::once(payload.as_str()).chain(names.map(|input| input.name())).map(str::to_owned).collect(),
+            input: std::iter::once(payload.as_str())
+                .chain(names.map(|input| input.name()))
+                .map(str::to_owned)
+                .collect(),
             output: outputs.map(|output| output.name().to_owned()).collect(),
             op_type: Some(SESSION_OPERATOR.to_owned()),
             domain: Some(COMPRESSED_DOMAIN.to_owned()),
@@ -97,7 +100,8 @@ impl Model {
         let initializers: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
         let may_override = self.proto.ir_version() >= Self::OVERRIDABLE_IR_VERSION;
         let is_input = |name: &str| may_override || !initializers.contains(name);
-        let inputs: HashSet<&str> = graph.input.iter().map(|input| input.name()).filter(|name| is_input(name)).collect();
+        let inputs: HashSet<&str> =
+            graph.input.iter().map(|input| input.name()).filter(|name| is_input(name)).collect();
         let sparse = graph.sparse_initializer.iter().map(sparse_name).find(|name| inputs.contains(name));
         if let Some(name) = sparse {
             return Err(not(format!("the default of its input `{name}` is sparse")));

@@ -27,7 +27,8 @@ pub(crate) fn read(bytes: Bytes, name: String, path: Option<&Path>, folder: Opti
     if let Some(inner) = enclosed::message(&proto) {
         // Once, whatever is in there.
         let (inner, _) = message(inner, &name, None)?;
-        let not_ours = |reason| IrError::Unsound { place: format!("{name}, node `{}`", SESSION_OPERATOR), problem: reason };
+        let not_ours =
+            |reason| IrError::Unsound { place: format!("{name}, node `{}`", SESSION_OPERATOR), problem: reason };
         proto = enclosed::opened(proto, inner).map_err(not_ours)?;
     }
     model(proto, Source::new(path, name, bytes, files))

@@ -176,7 +176,13 @@ impl Session {
         let mut raw = ptr::null_mut();
         // There is one environment in a process; this one gets another owner.
         let level = OrtLoggingLevel::ORT_LOGGING_LEVEL_WARNING;
-        call!(api, CreateEnv(level, c"onnx-dcomp".as_ptr(), &raw mut raw))?;
+        call!(api, CreateEnv(level, c"onnx-dcomp".as_ptr(), &raw mut raw)).map_err(|failure| {
+            format!(
+                "this onnxruntime opens no session for an operator; its Python package does so from 1.23 on. Update it, \
+                 compress with the target `packed`, or turn the model into plain ONNX with `onnx-dcomp decompress` ({})",
+                api.in_words(failure)
+            )
+        })?;
         let environment = Environment { api, raw };
         // SAFETY: the session is dropped before them.
         let options = unsafe { options.with(&initializers) }?;
@@ -212,11 +218,7 @@ impl Session {
     ///
     /// # Safety
     /// All pointers are onnxruntime's values or null; nobody else has those of `outputs` during the call.
-    pub(crate) unsafe fn run(
-        &self,
-        inputs: &[*const OrtValue],
-        outputs: &mut [*mut OrtValue],
-    ) -> Result<(), Failure> {
+    pub(crate) unsafe fn run(&self, inputs: &[*const OrtValue], outputs: &mut [*mut OrtValue]) -> Result<(), Failure> {
         if (inputs.len(), outputs.len()) != self.arity() {
             return Err("another number of inputs or outputs than it has".to_owned().into());
         }

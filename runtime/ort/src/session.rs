@@ -223,7 +223,8 @@ impl Kernel {
         // SAFETY: onnxruntime's values, and null.
         let done = unsafe { self.session.run(&inputs, &mut filled) };
         // SAFETY: the run made them for this caller.
-        let given = filled.into_iter().filter(|value| !value.is_null()).map(|value| unsafe { Value::owning(api, value) });
+        let given =
+            filled.into_iter().filter(|value| !value.is_null()).map(|value| unsafe { Value::owning(api, value) });
         let given: Vec<Value> = given.collect();
         done?;
         let mut shapes = Shapes { inputs: shapes, outputs: Vec::with_capacity(outputs) };

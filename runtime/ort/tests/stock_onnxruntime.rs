@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use onnx_dcomp::{Compiler, Plan};
+use onnx_dcomp::{Compiler, Plan, Target};
+use onnx_dcomp_ir::{Evidence, Model};
+use onnx_dcomp_passes::Pipeline;
 use onnx_dcomp_proto::{Message, ModelProto};
 
 fn root() -> PathBuf {
@@ -144,4 +146,102 @@ fn a_payload_of_a_newer_version_says_what_to_update() {
     });
     let Some(message) = refusal(&newer) else { return };
     assert!(message.contains("format version 2") && message.contains("update"), "{message}");
+}
+
+/// Runs `session.py` on what is in `folder`; how many models it compared.
+fn run_sessions(folder: &Path) -> Option<usize> {
+    let script = root().join("runtime/ort/tests/session.py");
+    let done = python()?.arg("-B").arg(script).arg(library()).arg(folder).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    eprint!("{said}");
+    Some(String::from_utf8_lossy(&done.stdout).trim().parse().unwrap())
+}
+
+/// The model at `path` as one node, and its plain form, in `folder`; `None` where it cannot be one node.
+fn one_node(path: &Path, folder: &Path) -> Option<PathBuf> {
+    let name = path.file_stem().unwrap().to_string_lossy();
+    let [session, plain] = ["session", "plain"].map(|kind| folder.join(format!("{name}.{kind}.onnx")));
+    let mut model = Model::open(path).unwrap();
+    let pipeline = Pipeline::parse("share(clusters=32), pack").unwrap();
+    pipeline.run(&mut model, &Evidence::default(), &mut ()).unwrap();
+    model.enclose().ok()?;
+    model.save(&session).unwrap();
+    onnx_dcomp::decompress(&session, &plain, &()).unwrap();
+    Some(session)
+}
+
+#[test]
+fn models_that_are_one_node_give_the_bits_of_the_plain_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = std::fs::read_dir(root().join("fixtures/models")).unwrap().map(|entry| entry.unwrap().path());
+    let models = models.filter(|path| path.extension().is_some_and(|extension| extension == "onnx"));
+    models.for_each(|model| drop(one_node(&model, folder.path())));
+    one_node(&root().join("fixtures/lenet5.onnx"), folder.path()).unwrap();
+    let Some(compared) = run_sessions(folder.path()) else { return };
+    assert!(compared >= 25, "{compared}");
+}
+
+#[test]
+fn resnet20_compressed_to_one_node_gives_the_bits_of_the_plain_file() {
+    let shared = std::env::var_os("DCOMP_DATA").map_or_else(|| root().join("../shared"), PathBuf::from);
+    let model = shared.join("models/resnet20_cifar10.onnx");
+    if !model.is_file() {
+        eprintln!("skipped: {} is not there; set DCOMP_DATA", model.display());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [session, plain] = ["session", "plain"].map(|kind| folder.path().join(format!("resnet20.{kind}.onnx")));
+    Compiler::new(model).output(session.clone()).target(Target::Session).run().unwrap();
+    onnx_dcomp::decompress(&session, &plain, &()).unwrap();
+    assert!(run_sessions(folder.path()).is_none_or(|compared| compared == 1));
+}
+
+/// LeNet-5 as one node, with the message of the model in it changed.
+fn with_inner(folder: &Path, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> PathBuf {
+    let session = one_node(&root().join("fixtures/lenet5.onnx"), folder).unwrap();
+    let mut proto = ModelProto::decode(std::fs::read(&session).unwrap().as_slice()).unwrap();
+    let payload = &mut proto.graph.as_mut().unwrap().initializer[0];
+    let message = change(payload.raw_data().to_vec());
+    payload.dims = vec![message.len() as i64];
+    payload.raw_data = Some(message.into());
+    std::fs::write(&session, proto.encode_to_vec()).unwrap();
+    session
+}
+
+#[test]
+fn a_damaged_model_in_a_node_is_an_error_in_our_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = root().join("fixtures/lenet5.onnx");
+    let nested = |message: Vec<u8>| {
+        let outer = one_node(&session, folder.path()).unwrap();
+        drop(message);
+        std::fs::read(outer).unwrap()
+    };
+    let other_inputs = |message: Vec<u8>| {
+        let mut inner = ModelProto::decode(message.as_slice()).unwrap();
+        inner.graph.as_mut().unwrap().output.clear();
+        inner.encode_to_vec()
+    };
+    let damaged = |mut message: Vec<u8>| {
+        let place = message.len() / 2;
+        message[place] ^= 1;
+        message
+    };
+    let truncated = |mut message: Vec<u8>| {
+        message.truncate(message.len() / 2);
+        message
+    };
+    let cases: [(&dyn Fn(Vec<u8>) -> Vec<u8>, &str); 5] = [
+        (&damaged, "the payload is damaged"),
+        (&truncated, "truncated"),
+        (&|_| vec![0xff; 1000], "is not an ONNX model"),
+        (&nested, "holds a whole model"),
+        (&other_inputs, "outputs"),
+    ];
+    for (change, expected) in cases {
+        let Some(message) = refusal(&with_inner(folder.path(), change)) else { return };
+        let words = ["onnx-dcomp", "node `output`", expected];
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    }
 }

@@ -12,11 +12,13 @@ use crate::SESSION_OPERATOR;
 /// Marks what is read of a model that stands in a node, so that no further one is read there.
 const ENCLOSED: &str = "dcomp.enclosed";
 
+const NESTED: &str = "a model in a node holds no other model in a node";
+
 pub(super) fn build(
     context: &ParsingContext<'_>,
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    ensure!(!context.template.properties.contains_key(ENCLOSED), "a model in a node holds no other model in a node");
+    ensure!(!context.template.properties.contains_key(ENCLOSED), "{NESTED}");
     let graph = context.parent_graphs.last().context("a node stands in a graph")?;
     let payload = payload(graph, node)?;
     let message = context.load_tensor(payload).with_context(|| format!("reading `{}`", payload.name))?;
@@ -25,7 +27,7 @@ pub(super) fn build(
     let message = read(context.framework, message.try_as_plain_ram()?.as_slice::<u8>()?)?;
     let mut template = context.template.clone();
     template.properties.insert(ENCLOSED.to_owned(), rctensor0(true));
-    let parsed = context.framework.parse_with_template(&message, None, template)?;
+    let mut parsed = context.framework.parse_with_template(&message, None, template)?;
     if let Some(name) = parsed.unresolved_inputs.first() {
         bail!("nothing defines `{name}` in the model in the node");
     }
@@ -36,6 +38,10 @@ pub(super) fn build(
         node.input.len().saturating_sub(1),
         node.output.len()
     );
+    for index in 0..inputs {
+        // Whoever runs the graph says what its inputs are; what the file declares may give way to that.
+        parsed.model.set_input_fact(index, InferenceFact::default())?;
+    }
     Ok((Box::new(Enclosed { body: parsed.model }), Vec::new()))
 }
 
@@ -58,6 +64,8 @@ pub fn enclosed(onnx: &tract_onnx::Onnx, model: &ModelProto) -> TractResult<Opti
         return Ok(None);
     }
     let mut inner = read(onnx, &payload.raw_data)?;
+    let nodes = inner.graph.iter().flat_map(|graph| &graph.node);
+    ensure!(nodes.into_iter().all(|node| node.op_type != SESSION_OPERATOR), "{NESTED}");
     let defaults = graph.initializer.iter().filter(|tensor| tensor.name != payload.name).cloned();
     inner.graph.get_or_insert_with(GraphProto::default).initializer.extend(defaults);
     Ok(Some(inner))
