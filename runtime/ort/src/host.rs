@@ -78,7 +78,7 @@ impl Options {
     /// A copy with `initializers`.
     ///
     /// # Safety
-    /// The initializers outlive the options and sessions made with them.
+    /// The initializers outlive the options, and whatever is made with these until it is made.
     unsafe fn with(&self, initializers: &[Initializer]) -> Result<Self, Failure> {
         // SAFETY: they are onnxruntime's.
         let copy = unsafe { Self::copied(self.api, self.raw) }?;
@@ -112,7 +112,7 @@ impl Value {
     /// A tensor of `kind` and `shape` whose elements are `bytes`.
     ///
     /// # Safety
-    /// `bytes` outlive the value, and whatever onnxruntime makes of it.
+    /// `bytes` outlive the value.
     unsafe fn around(api: Api, kind: Kind, shape: &[i64], bytes: &AlignedBytes) -> Result<Self, Failure> {
         let (mut place, mut raw) = (ptr::null_mut(), ptr::null_mut());
         let (allocator, memory) = (OrtAllocatorType::OrtDeviceAllocator, OrtMemType::OrtMemTypeDefault);
@@ -145,8 +145,6 @@ fn allocator(api: Api) -> Result<*mut OrtAllocator, Failure> {
 pub(crate) struct Session {
     // In this order they are given back.
     session: RawSession,
-    // The session looks at those that it did not arrange anew.
-    _initializers: Vec<Initializer>,
     _environment: Environment,
     api: Api,
     inputs: Names,
@@ -166,7 +164,7 @@ unsafe impl Sync for Session {}
 
 impl Session {
     /// A session of the ONNX message `graph`, with `options` and with `initializers` handed over, as one that the host
-    /// makes from a file.
+    /// makes from a file. By onnxruntime's word the initializers may go once it is made: it has copied them.
     pub(crate) fn new(
         api: Api,
         graph: &[u8],
@@ -184,12 +182,13 @@ impl Session {
             )
         })?;
         let environment = Environment { api, raw };
-        // SAFETY: the session is dropped before them.
+        // SAFETY: they live until the session is made, and the options go before them.
         let options = unsafe { options.with(&initializers) }?;
         let mut raw = ptr::null_mut();
         let data = graph.as_ptr().cast();
         call!(api, CreateSessionFromArray(environment.raw, data, graph.len(), options.raw, &raw mut raw))?;
         let session = RawSession { api, raw };
+        drop((options, initializers));
         let (mut inputs, mut outputs) = (0, 0);
         call!(api, SessionGetInputCount(session.raw, &raw mut inputs))?;
         call!(api, SessionGetOutputCount(session.raw, &raw mut outputs))?;
@@ -198,7 +197,7 @@ impl Session {
             Names::read(api, inputs, |at, name| call!(api, SessionGetInputName(session.raw, at, allocator, name)))?;
         let outputs =
             Names::read(api, outputs, |at, name| call!(api, SessionGetOutputName(session.raw, at, allocator, name)))?;
-        Ok(Self { session, _initializers: initializers, _environment: environment, api, inputs, outputs })
+        Ok(Self { session, _environment: environment, api, inputs, outputs })
     }
 
     /// Number of inputs and of outputs.
