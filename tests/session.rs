@@ -287,6 +287,15 @@ fn a_node_among_others_says_who_runs_it() {
 }
 
 #[test]
+fn compressed_again_it_stays_as_it_is() {
+    let folder = folder();
+    let [session, again] = ["session.onnx", "again.onnx"].map(|name| folder.path().join(name));
+    compress(&fixture("lenet5.onnx"), &session, &QUICK);
+    compress(&session, &again, &[]);
+    assert!(std::fs::read(&session).unwrap() == std::fs::read(&again).unwrap());
+}
+
+#[test]
 fn a_packed_file_is_not_put_into_a_node_as_it_is() {
     let folder = folder();
     let [packed, session] = ["packed.onnx", "session.onnx"].map(|name| folder.path().join(name));

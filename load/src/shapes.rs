@@ -10,8 +10,8 @@ use onnx_dcomp_proto::{GraphProto, NodeProto};
 /// The newest operator set whose operators were looked at.
 const NEWEST_OPERATOR_SET: i64 = 24;
 
-/// Operators whose outputs have shapes that depend on the elements of these inputs.
-const READ_FOR_SHAPES: [(&str, &[usize]); 40] = [
+/// Operators whose outputs have shapes that depend on the elements of these inputs, in any version of the operator.
+const READ_FOR_SHAPES: [(&str, &[usize]); 41] = [
     ("AffineGrid", &[1]),
     ("BlackmanWindow", &[0]),
     ("CenterCropPad", &[1]),
@@ -46,8 +46,9 @@ const READ_FOR_SHAPES: [(&str, &[usize]); 40] = [
     ("Slice", &[1, 2, 3, 4]),
     ("Split", &[1]),
     ("Squeeze", &[1]),
+    ("StringNormalizer", &[0]),
     ("StringSplit", &[0]),
-    ("Tile", &[1]),
+    ("Tile", &[1, 2]),
     ("TopK", &[1]),
     ("Unique", &[0]),
     ("Unsqueeze", &[1]),

@@ -16,12 +16,14 @@ library, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 FLOATS = {"tensor(float)": numpy.float32, "tensor(double)": numpy.float64, "tensor(float16)": numpy.float16}
 
 
-def session(model, threads, parallel, registers):
+def session(model, threads, way, registers):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
-    if parallel:
+    if way == "parallel":
         options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
+    if way == "as it is":
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if registers:
         options.register_custom_ops_library(library)
     return onnxruntime.InferenceSession(model, options)
@@ -53,10 +55,10 @@ compared = 0
 for packed in sorted(folder.glob("*.session.onnx")):
     plain = str(packed).replace(".session.", ".plain.")
     # Threads that wait for work take processors from each other: the small models need not show it all.
-    ways = [(1, False), (0, False), (2, True)] if "net" in packed.name else [(1, False)]
-    for threads, parallel in ways:
+    ways = [(1, ""), (0, ""), (2, "parallel"), (1, "as it is")] if "net" in packed.name else [(1, "")]
+    for threads, way in ways:
         try:
-            dense = session(plain, threads, parallel, False)
+            dense = session(plain, threads, way, False)
             generator = numpy.random.default_rng(0)
             # A shape twice, so that its outputs are copied once, and written in place then; and others between.
             fed = [inputs(dense, batch, generator) for batch in (1, 1, 3, 1, 3, 3, 2)]
@@ -64,7 +66,7 @@ for packed in sorted(folder.glob("*.session.onnx")):
         except Exception as error:
             print(f"skipped: {packed.name}: {error}", file=sys.stderr)
             break
-        ours, other = (session(str(packed), threads, parallel, True) for _ in range(2))
+        ours, other = (session(str(packed), threads, way, True) for _ in range(2))
         assert interface(ours) == interface(dense), (interface(ours), interface(dense))
         for each, outputs in zip(fed, expected):
             assert_same(ours.run(None, each), outputs, packed.name)

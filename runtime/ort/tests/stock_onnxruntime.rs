@@ -6,7 +6,12 @@ use std::process::Command;
 use onnx_dcomp::{Compiler, Plan, Target};
 use onnx_dcomp_ir::{Evidence, Model};
 use onnx_dcomp_passes::Pipeline;
-use onnx_dcomp_proto::{Message, ModelProto};
+use onnx_dcomp_proto::tensor_proto::DataType;
+use onnx_dcomp_proto::tensor_shape_proto::{Dimension, dimension};
+use onnx_dcomp_proto::type_proto::{self, Tensor};
+use onnx_dcomp_proto::{
+    GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
+};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -158,6 +163,36 @@ fn run_sessions(folder: &Path) -> Option<usize> {
     Some(String::from_utf8_lossy(&done.stdout).trim().parse().unwrap())
 }
 
+/// A model whose output has a shape that depends on the elements of its input.
+fn counts_positives() -> ModelProto {
+    let value = |name: &str, kind: DataType, lengths: &[dimension::Value]| {
+        let dim = lengths.iter().map(|length| Dimension { value: Some(length.clone()), denotation: None }).collect();
+        let tensor = Tensor { elem_type: Some(kind as i32), shape: Some(TensorShapeProto { dim }) };
+        let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), denotation: None };
+        ValueInfoProto { name: Some(name.to_owned()), r#type: Some(kind), ..ValueInfoProto::default() }
+    };
+    let node = |operator: &str, input: &str, output: &str| NodeProto {
+        op_type: Some(operator.to_owned()),
+        input: vec![input.to_owned()],
+        output: vec![output.to_owned()],
+        ..NodeProto::default()
+    };
+    let open = |name: &str| dimension::Value::DimParam(name.to_owned());
+    let graph = GraphProto {
+        name: Some("positives".to_owned()),
+        input: vec![value("x", DataType::Float, &[open("N"), dimension::Value::DimValue(3)])],
+        output: vec![value("y", DataType::Int64, &[dimension::Value::DimValue(2), open("positives")])],
+        node: vec![node("Relu", "x", "z"), node("NonZero", "z", "y")],
+        ..GraphProto::default()
+    };
+    ModelProto {
+        ir_version: Some(8),
+        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(17) }],
+        graph: Some(graph),
+        ..ModelProto::default()
+    }
+}
+
 /// The model at `path` as one node, and its plain form, in `folder`; `None` where it cannot be one node.
 fn one_node(path: &Path, folder: &Path) -> Option<PathBuf> {
     let name = path.file_stem().unwrap().to_string_lossy();
@@ -178,6 +213,9 @@ fn models_that_are_one_node_give_the_bits_of_the_plain_files() {
     let models = models.filter(|path| path.extension().is_some_and(|extension| extension == "onnx"));
     models.for_each(|model| drop(one_node(&model, folder.path())));
     one_node(&root().join("fixtures/lenet5.onnx"), folder.path()).unwrap();
+    let counting = folder.path().join("counting.onnx");
+    std::fs::write(&counting, counts_positives().encode_to_vec()).unwrap();
+    one_node(&counting, folder.path()).unwrap();
     let Some(compared) = run_sessions(folder.path()) else { return };
     assert!(compared >= 25, "{compared}");
 }
