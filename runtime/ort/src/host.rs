@@ -5,8 +5,8 @@ use std::ptr;
 
 use onnx_dcomp_load::AlignedBytes;
 use ort_sys::{
-    ONNXTensorElementDataType as Kind, OrtAllocator, OrtAllocatorType, OrtEnv, OrtLoggingLevel, OrtMemType,
-    OrtMemoryInfo, OrtSession, OrtSessionOptions, OrtValue,
+    ExecutionMode, ONNXTensorElementDataType as Kind, OrtAllocator, OrtAllocatorType, OrtEnv, OrtLoggingLevel,
+    OrtMemType, OrtMemoryInfo, OrtSession, OrtSessionOptions, OrtValue,
 };
 
 use crate::api::{Api, Failure, call};
@@ -61,7 +61,9 @@ unsafe impl Send for Options {}
 unsafe impl Sync for Options {}
 
 impl Options {
-    /// A copy of `options`, without what writes files: profiles and optimised models are the host's session's alone.
+    /// A copy of `options` for a session within a run: without what writes files, since profiles and optimised models are
+    /// the host's session's alone, and with its nodes run one after another. Where sessions share threads, a run might
+    /// else wait for the thread that it is in.
     ///
     /// # Safety
     /// `options` are onnxruntime's.
@@ -72,6 +74,7 @@ impl Options {
         let no_path: ort_sys::os_char = 0;
         call!(api, SetOptimizedModelFilePath(copy.raw, &raw const no_path))?;
         call!(api, DisableProfiling(copy.raw))?;
+        call!(api, SetSessionExecutionMode(copy.raw, ExecutionMode::ORT_SEQUENTIAL))?;
         Ok(copy)
     }
 

@@ -235,6 +235,33 @@ fn resnet20_compressed_to_one_node_gives_the_bits_of_the_plain_file() {
     assert!(run_sessions(folder.path()).is_none_or(|compared| compared == 1));
 }
 
+#[test]
+fn sessions_that_share_their_threads_do_not_wait_for_each_other() {
+    const RUN: &str = "
+import os, sys, threading, numpy, onnxruntime
+if not hasattr(onnxruntime, 'set_global_thread_pool_sizes'):
+    sys.exit()
+onnxruntime.set_global_thread_pool_sizes(1, 2)
+options = onnxruntime.SessionOptions()
+options.use_per_session_threads = False
+options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
+options.register_custom_ops_library(sys.argv[1])
+session = onnxruntime.InferenceSession(sys.argv[2], options)
+image = {'input': numpy.zeros((1, 1, 28, 28), numpy.float32)}
+runners = [threading.Thread(target=lambda: [session.run(None, image) for _ in range(50)]) for _ in range(4)]
+for runner in runners:
+    runner.start()
+for runner in runners:
+    runner.join(20)
+os._exit(any(runner.is_alive() for runner in runners))
+";
+    let folder = tempfile::tempdir().unwrap();
+    let session = one_node(&root().join("fixtures/lenet5.onnx"), folder.path()).unwrap();
+    let Some(mut python) = python() else { return };
+    let done = python.arg("-c").arg(RUN).arg(library()).arg(session).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
 /// LeNet-5 as one node, with the message of the model in it changed.
 fn with_inner(folder: &Path, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> PathBuf {
     let session = one_node(&root().join("fixtures/lenet5.onnx"), folder).unwrap();
