@@ -11,14 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use onnx_dcomp_load::{Loaded, LoadedWeight};
 use ort_sys::{
-    ONNXTensorElementDataType as Kind, OrtApi, OrtCustomOp, OrtCustomOpInputOutputCharacteristic, OrtKernelContext,
-    OrtKernelInfo, OrtStatusPtr, OrtValue,
+    ONNXTensorElementDataType as Kind, OrtApi, OrtCustomOp, OrtKernelContext, OrtKernelInfo, OrtStatusPtr, OrtValue,
 };
 
 use crate::api::{Api, Failure};
 use crate::host::{Initializer, Options, Session, Value};
 use crate::kernel::label;
-use crate::operator::operator as base;
+use crate::operator::{Runs, at_least_one, create_with, one, operator as base, variadic};
 use crate::tensor;
 
 /// Where the model stands among the inputs; those of the model follow.
@@ -34,7 +33,7 @@ pub(crate) struct Operator {
 
 impl Operator {
     pub(crate) fn new(options: Options) -> Self {
-        let mut operator = base();
+        let mut operator = base::<Kernel>();
         operator.GetName = Some(name);
         operator.GetInputType = Some(any_type);
         operator.GetInputTypeCount = Some(one);
@@ -46,8 +45,6 @@ impl Operator {
         operator.GetVariadicOutputMinArity = Some(at_least_one);
         operator.GetVariadicOutputHomogeneity = Some(is_mixed);
         operator.CreateKernelV2 = Some(create);
-        operator.KernelComputeV2 = Some(compute);
-        operator.KernelDestroy = Some(destroy);
         Self { operator, options }
     }
 
@@ -60,14 +57,6 @@ unsafe extern "system" fn name(_: *const OrtCustomOp) -> *const c_char {
     c"DcompSession".as_ptr()
 }
 
-unsafe extern "system" fn one(_: *const OrtCustomOp) -> usize {
-    1
-}
-
-unsafe extern "system" fn at_least_one(_: *const OrtCustomOp) -> c_int {
-    1
-}
-
 /// The values of one variable number are of different types.
 unsafe extern "system" fn is_mixed(_: *const OrtCustomOp) -> c_int {
     0
@@ -77,41 +66,16 @@ unsafe extern "system" fn any_type(_: *const OrtCustomOp, _: usize) -> Kind {
     Kind::ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED
 }
 
-unsafe extern "system" fn variadic(_: *const OrtCustomOp, _: usize) -> OrtCustomOpInputOutputCharacteristic {
-    OrtCustomOpInputOutputCharacteristic::INPUT_OUTPUT_VARIADIC
-}
-
 unsafe extern "system" fn create(
     operator: *const OrtCustomOp,
     api: *const OrtApi,
     info: *const OrtKernelInfo,
     kernel: *mut *mut c_void,
 ) -> OrtStatusPtr {
-    // SAFETY: onnxruntime passes its table of the version that the operator asks for.
-    let api = unsafe { Api::of_callback(api) };
-    api.guard(|| {
-        // SAFETY: onnxruntime passes the operator that was registered, whose first field it knows; what describes the
-        // node; and where it wants the kernel.
-        unsafe {
-            let options = &(*operator.cast::<Operator>()).options;
-            *kernel = Box::into_raw(Box::new(Kernel::new(api, info, options)?)).cast();
-        }
-        Ok(())
-    })
-}
-
-unsafe extern "system" fn compute(kernel: *mut c_void, context: *mut OrtKernelContext) -> OrtStatusPtr {
-    // SAFETY: onnxruntime passes what `create` made, and several threads may read it.
-    let kernel = unsafe { &*kernel.cast::<Kernel>() };
-    // SAFETY: onnxruntime passes the context of this run.
-    kernel.api.guard(|| unsafe { kernel.run(context) }.map_err(|failure| named(kernel.api, &kernel.label, failure)))
-}
-
-unsafe extern "system" fn destroy(kernel: *mut c_void) {
-    if !kernel.is_null() {
-        // SAFETY: onnxruntime passes what `create` made, once.
-        drop(unsafe { Box::from_raw(kernel.cast::<Kernel>()) });
-    }
+    // SAFETY: onnxruntime passes the operator that was registered, whose first field it knows; the rest lives as long.
+    let options = unsafe { &(*operator.cast::<Operator>()).options };
+    // SAFETY: onnxruntime's promises, passed on; `info` describes the node.
+    unsafe { create_with(api, kernel, |api| Kernel::new(api, info, options)) }
 }
 
 /// A node with its session.
@@ -190,8 +154,8 @@ impl Kernel {
     }
 
     /// # Safety
-    /// `context` is what onnxruntime passed to run this kernel, which is not yet done.
-    unsafe fn run(&self, context: *mut OrtKernelContext) -> Result<(), Failure> {
+    /// See [`Runs::run`].
+    unsafe fn run_session(&self, context: *mut OrtKernelContext) -> Result<(), Failure> {
         let api = self.api;
         let (count, outputs) = self.session.arity();
         let (mut inputs, mut shapes) = (Vec::with_capacity(count), Vec::new());
@@ -239,6 +203,17 @@ impl Kernel {
             *lock(known) = Arc::new(shapes);
         }
         Ok(())
+    }
+}
+
+impl Runs for Kernel {
+    fn api(&self) -> Api {
+        self.api
+    }
+
+    unsafe fn run(&self, context: *mut OrtKernelContext) -> Result<(), Failure> {
+        // SAFETY: the caller's promise.
+        unsafe { self.run_session(context) }.map_err(|failure| named(self.api, &self.label, failure))
     }
 }
 
