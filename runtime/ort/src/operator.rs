@@ -24,7 +24,7 @@ static CODEBOOK: OrtCustomOp = gemm::operator(gemm::codebook_name, gemm::create_
 
 /// Makes our operators known to the sessions of `options`, and remembers these for sessions within sessions.
 ///
-/// Sessions keep what is registered, and nobody says when the last of them is gone: some kilobytes for each call stay as
+/// Sessions keep what is registered, and nobody says when the last of them is gone: about a kilobyte for each call stays as
 /// long as the process.
 ///
 /// # Safety
