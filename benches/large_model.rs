@@ -11,15 +11,21 @@
 //!
 //! - *graph*: read, `fold`, `strip`, write; the weights stay plain.
 //! - *compile*: the default pipeline, no data; with the coder `small`, then with `fast`.
-//! - *open*: a packed file to plain tensors, and to a session of onnxruntime, beside a session of the dense file.
+//! - *open*: a packed file to plain tensors, and to a session of onnxruntime, loaded and as one node through the operator
+//!   library, beside a session of the dense file.
 //! - *calibrate*: the default pipeline with error feedback, evidence from 8 images of overlapping shapes, and the output
 //!   validated on 2 others; then the same again with the evidence that the first run left beside the model.
+
+#[allow(dead_code, reason = "nothing runs in rounds here")]
+#[path = "rounds/mod.rs"]
+mod rounds;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use onnx_dcomp::report::style::grouped;
+use onnx_dcomp_engine::backend::open_with_library;
 use onnx_dcomp_engine::evidence::synthetic;
 use onnx_dcomp_engine::{
     Dimension, ElementType, ModelSource, PreprocessOptions, RuntimeKind, RuntimeOptions, Tensor, TensorInfo, open,
@@ -28,9 +34,8 @@ use onnx_dcomp_fixtures::models::fcn8s_vgg16;
 use onnx_dcomp_ir::Model;
 use onnx_dcomp_load::unpack;
 use onnx_dcomp_proto::write_model;
+use rounds::{Failure, operator_library};
 use wait4::Wait4;
-
-type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -38,6 +43,8 @@ fn main() -> Result<(), Failure> {
         ["generate", file, width] => generate(Path::new(file), width.parse()?),
         ["open-packed", file] => open_packed(Path::new(file)),
         ["open-session", file] => open_session(Path::new(file)),
+        ["open-one-node", file] => open_one_node(Path::new(file)),
+        ["enclose", file, into] => enclose(Path::new(file), Path::new(into)),
         _ => measure(&Request::parse(&arguments)?),
     }
 }
@@ -107,6 +114,10 @@ fn measure(request: &Request) -> Result<(), Failure> {
         row(&format!("open to plain tensors, coder `{coder}`"), None, best)?;
         let best = fastest(request.runs, || cost(own("open-session").arg(output)))?;
         row(&format!("onnxruntime opens the packed file, coder `{coder}`"), None, best)?;
+        let one_node = output.with_extension("session.onnx");
+        cost(own("enclose").arg(output).arg(&one_node))?;
+        let best = fastest(request.runs, || cost(own("open-one-node").arg(&one_node)))?;
+        row(&format!("onnxruntime opens it as one node, coder `{coder}`"), None, best)?;
     }
     let best = fastest(request.runs, || cost(own("open-session").arg(&model)))?;
     row("onnxruntime opens the dense file", None, best)
@@ -215,5 +226,18 @@ fn open_packed(path: &Path) -> Result<(), Failure> {
 
 fn open_session(path: &Path) -> Result<(), Failure> {
     open(RuntimeKind::Onnxruntime, ModelSource::path(path), &RuntimeOptions::default())?;
+    Ok(())
+}
+
+fn open_one_node(path: &Path) -> Result<(), Failure> {
+    let library = operator_library().ok_or("the operator library was not built")?;
+    open_with_library(&library, ModelSource::path(path), &RuntimeOptions::default())?;
+    Ok(())
+}
+
+fn enclose(packed: &Path, into: &Path) -> Result<(), Failure> {
+    let mut model = Model::open(packed)?;
+    model.enclose()?;
+    model.save(into)?;
     Ok(())
 }

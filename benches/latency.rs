@@ -7,7 +7,7 @@
 //!
 //! Each model is compressed with no options and no data (or `FOLDER/MODEL.onnx` is taken), and runs one synthetic input
 //! on one thread: the original, the packed file as `onnx_dcomp::load` opens it, and in onnxruntime also through the
-//! operator library alone. Rounds of all of them follow each other for N seconds (default 6) for each model and runtime,
+//! operator library alone, as it is and as one node (target `session`). Rounds of all of them follow each other for N seconds (default 6) for each model and runtime,
 //! in turning order, so that what else the machine does hits all alike; a column is the median over the rounds of time
 //! over the original's time in the same round. Models are looked for in `DCOMP_DATA` (default `../shared`).
 
@@ -64,7 +64,8 @@ fn main() -> Result<(), Failure> {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let library = operator_library();
     let folder = tempfile::tempdir()?;
-    println!("| model | runtime | dense, ms | loaded | operator library |\n|---|---|---:|---:|---:|");
+    println!("| model | runtime | dense, ms | loaded | operator library: `session` | `packed` |");
+    println!("|---|---|---:|---:|---:|---:|");
     for name in MODELS {
         let is_wanted = request.models.is_empty() || request.models.iter().any(|wanted| name.contains(wanted.as_str()));
         let model = root.join("models").join(format!("{name}.onnx"));
@@ -79,6 +80,10 @@ fn main() -> Result<(), Failure> {
                 packed
             }
         };
+        let one_node = folder.path().join(format!("{name}.session.onnx"));
+        let mut enclosed = Model::open(&packed)?;
+        enclosed.enclose()?;
+        enclosed.save(&one_node)?;
         for runtime in RuntimeKind::ALL {
             if let Err(error) = available(runtime) {
                 eprintln!("skipped: {error}");
@@ -87,14 +92,17 @@ fn main() -> Result<(), Failure> {
             let options = RuntimeOptions::default();
             let mut sessions = vec![load(&model, runtime, &options)?, load(&packed, runtime, &options)?];
             if let Some(library) = library.as_deref().filter(|_| runtime == RuntimeKind::Onnxruntime) {
-                sessions.push(open_with_library(library, ModelSource::path(&packed), &options)?);
+                for file in [&one_node, &packed] {
+                    sessions.push(open_with_library(library, ModelSource::path(file), &options)?);
+                }
             }
             let input = input(&model, sessions[0].as_ref())?;
             let rounds = measure(&mut sessions, &input, Duration::from_secs_f64(request.seconds))?;
             let dense = median(rounds.iter().map(|round| round[0] * 1e3));
             let ratio = |session: usize| median(rounds.iter().map(|round| round[session] / round[0]));
-            let through = if sessions.len() > 2 { format!("{:.3}", ratio(2)) } else { String::new() };
-            println!("| `{name}` | {runtime} | {dense:.3} | {:.3} | {through} |", ratio(1));
+            let through =
+                |session| if session < sessions.len() { format!("{:.3}", ratio(session)) } else { String::new() };
+            println!("| `{name}` | {runtime} | {dense:.3} | {:.3} | {} | {} |", ratio(1), through(2), through(3));
         }
     }
     Ok(())

@@ -149,15 +149,16 @@ impl Compiler {
             self.run_passes(&plan, &mut model, &mut gathering, watch)?
         };
         self.verify_model(&model)?;
-        describe(&mut model, &plan.label, plan.target(self.choices.target));
+        self.finish(&mut model, &plan)?;
 
         let is_exact = keeps_every_bit(&original, &model);
         let is_larger = model.plain_bytes()? >= model.source().total_bytes();
         // Unchanged is always a candidate, unless it would hold other values than those that plain floats were asked for.
         let outcome = match self.choices.target {
             _ if is_compressed(&original) => Outcome::Unchanged,
-            Target::Packed | Target::Fused | Target::Portable | Target::PortableInt4 if is_larger => Outcome::Unchanged,
             Target::Dense if is_larger && is_exact => Outcome::Unchanged,
+            Target::Dense => Outcome::Compressed,
+            _ if is_larger => Outcome::Unchanged,
             _ => Outcome::Compressed,
         };
         let written = if outcome == Outcome::Unchanged { &original } else { &model };
@@ -317,15 +318,24 @@ impl Compiler {
         let is_packed = is_packed(model);
         match self.choices.target {
             Target::Packed if is_packed => Ok(check_payloads(model)?),
-            Target::Fused | Target::Portable | Target::PortableInt4 if is_packed => Err(Error::Usage(format!(
-                "{} is packed already: use `onnx-dcomp decompress`, and compress what that gives",
-                self.file()
-            ))),
-            Target::Packed | Target::Fused | Target::Portable | Target::PortableInt4 => Ok(()),
             Target::Dense => {
                 Err(Error::Usage(format!("{} is packed already: use `onnx-dcomp decompress`", self.file())))
             }
+            _ if is_packed => Err(Error::Usage(format!(
+                "{} is packed already: use `onnx-dcomp decompress`, and compress what that gives",
+                self.file()
+            ))),
+            _ => Ok(()),
         }
+    }
+
+    /// Says in `model` how it was made, and puts it into one node where the target asks for that.
+    fn finish(&self, model: &mut Model, plan: &Resolved) -> Result<(), Error> {
+        describe(model, &plan.label, plan.target(self.choices.target));
+        if self.choices.target == Target::Session && is_packed(model) {
+            model.enclose().map_err(|source| Error::InModel { file: self.file(), source: Box::new(source) })?;
+        }
+        Ok(())
     }
 
     fn warnings(&self, model: &Model) -> Vec<String> {

@@ -44,6 +44,9 @@ pub enum Target {
     Packed,
     /// The same, but that products with matrices compute on what is compressed, where that is faster.
     Fused,
+    /// The packed model as a whole in one node, which our operator library opens a session for: as fast as dense in an
+    /// onnxruntime that has no other code of ours.
+    Session,
     /// Standard operators that compute the weights while a model is loaded: runs everywhere, with nothing of ours.
     Portable,
     /// The same, with MatMulNBits of onnxruntime's and tract's own for 4-bit matrices.
@@ -54,13 +57,15 @@ pub enum Target {
 
 impl Target {
     /// Every target.
-    pub const ALL: [Self; 5] = [Self::Packed, Self::Fused, Self::Portable, Self::PortableInt4, Self::Dense];
+    pub const ALL: [Self; 6] =
+        [Self::Packed, Self::Fused, Self::Session, Self::Portable, Self::PortableInt4, Self::Dense];
 
     /// Name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Packed => "packed",
             Self::Fused => "fused",
+            Self::Session => "session",
             Self::Portable => "portable",
             Self::PortableInt4 => "portable-int4",
             Self::Dense => "dense",
@@ -312,11 +317,11 @@ fn read_recipe(file: &Path) -> Result<Resolved, Error> {
 
 fn with_choices(mut text: PipelineText, choices: Choices) -> PipelineText {
     let step = |name: &str, options: Vec<(String, String)>| StepText { name: name.to_owned(), options };
-    if !matches!(choices.target, Target::Packed | Target::Fused) {
+    if !matches!(choices.target, Target::Packed | Target::Fused | Target::Session) {
         text.steps.retain(|step| !LOWERING.contains(&step.name.as_str()));
     }
     match choices.target {
-        Target::Packed => {}
+        Target::Packed | Target::Session => {}
         Target::Fused => {
             let place = text.steps.iter().position(|step| step.name == "pack").unwrap_or(text.steps.len());
             text.steps.insert(place, step("fuse", Vec::new()));

@@ -11,7 +11,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("onnx-dcomp-passes", &["onnx-dcomp-proto", "onnx-dcomp-ir", "onnx-dcomp-forms", "onnx-dcomp-codec"]),
     ("onnx-dcomp-kernels", &["onnx-dcomp-forms", "onnx-dcomp-codec"]),
     ("onnx-dcomp-runtime", &["onnx-dcomp-forms", "onnx-dcomp-codec", "onnx-dcomp-kernels"]),
-    ("onnx-dcomp-ort", &["onnx-dcomp-forms", "onnx-dcomp-codec", "onnx-dcomp-kernels"]),
+    ("onnx-dcomp-ort", &["onnx-dcomp-forms", "onnx-dcomp-codec", "onnx-dcomp-kernels", "onnx-dcomp-load"]),
     ("onnx-dcomp-c", &["onnx-dcomp-codec", "onnx-dcomp-load"]),
     ("onnx-dcomp-load", &["onnx-dcomp-proto", "onnx-dcomp-ir", "onnx-dcomp-forms", "onnx-dcomp-codec"]),
     (

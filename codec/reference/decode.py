@@ -4,9 +4,7 @@ python decode.py payload.bin out.npz    arrays weight_0, weight_1, ... (bfloat16
 python decode.py model.onnx out.npz     the same by tensor name, from every node of ours in a packed model
 It trusts the encoder further than FORMAT.md allows: not everything that is to be refused is.
 """
-import itertools, math, operator, sys, zlib
-import numpy as np
-
+import itertools, math, operator, sys, zlib; import numpy as np
 # Section 3: the element types by number (bfloat16 as bits), and their bits of exponent and mantissa (section 8.5).
 DTYPES = [np.dtype(name) for name in ("<f4", "<f2", "<u2", "<f8", "i1", "u1")]
 FIELDS = [(8, 23), (5, 10), (8, 7), (11, 52), (7, 0), (7, 0)]
@@ -293,7 +291,9 @@ def main(source, target):
     data = open(source, "rb").read()
     if data[:2] == b"\xdc\x0d": arrays = {f"weight_{index}": weight for index, weight in enumerate(decode(data))}
     else:
-        import onnx; model = onnx.load(source)
+        import onnx; graph = (model := onnx.load(source)).graph
+        if [node.op_type for node in graph.node] == ["DcompSession"]:  # a packed model as a whole
+            model = onnx.load_from_string(graph.initializer[0].raw_data)
         parts = [(model.graph, "")] + [(function, function.name + "/") for function in model.functions]
         arrays = {name: weight for part, prefix in parts for name, weight in tensors(part, {}, prefix)}
     np.savez(target, **arrays)

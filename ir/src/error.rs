@@ -52,6 +52,12 @@ pub enum IrError {
         /// The rule and what was found.
         problem: String,
     },
+    /// A model that cannot be put into one node.
+    #[error("the model cannot be put into one node: {reason}; use another target")]
+    NotEnclosable {
+        /// What stood in the way.
+        reason: String,
+    },
     /// A form that does not fit its weight: a bug of the pass that made it.
     #[error("`{weight}` holds {expected} elements of {expected_dtype}; its new form holds {found} of {found_dtype}")]
     FormMismatch {

@@ -14,6 +14,7 @@
 //! | [`role`] | [`Role`]: what the operators do with a weight, found from those that read it |
 //! | [`constant`] | [`Constant`]: any constant of a graph by name, weight or not |
 //! | [`graph`] | [`GraphIndex`]: who defines and who reads a name; subgraphs; initializers and their inputs |
+//! | [`enclosed`] | a model as a whole inside one node of another |
 //! | `read` | from file to model: tensor storage, external data, sparse tensors |
 //! | [`mapped`] | files as shared buffers, without a copy |
 //! | `verify` | [`Model::verify`]: whether a model is sound |
@@ -38,6 +39,7 @@
 //! ```
 
 pub mod constant;
+pub mod enclosed;
 mod encode;
 pub mod error;
 pub mod evidence;

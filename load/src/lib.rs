@@ -23,15 +23,20 @@
 //! |---|---|
 //! | [`mod@unpack`] | payloads and the nodes that decode them become plain tensors |
 //! | [`loaded`] | [`Loaded`]: a graph, and its weights beside it |
+//! | [`aligned`] | [`AlignedBytes`]: where every element type may start |
+//! | `shapes` | whether the shapes of a model's outputs follow from those of its inputs |
 //! | [`onnxruntime`] (feature `ort`) | a session made of both |
 //! | [`error`] | [`LoadError`] |
 
+pub mod aligned;
 pub mod error;
 pub mod loaded;
 #[cfg(feature = "ort")]
 pub mod onnxruntime;
+mod shapes;
 pub mod unpack;
 
+pub use aligned::AlignedBytes;
 pub use error::LoadError;
 pub use loaded::{Loaded, LoadedWeight, is_packed_file};
 pub use unpack::{Unpacked, is_packed, most_decoded_bytes, unpack};

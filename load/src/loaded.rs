@@ -9,6 +9,7 @@ use onnx_dcomp_ir::{Constant, ConstantData, Model};
 use onnx_dcomp_proto::tensor_proto::DataLocation;
 use onnx_dcomp_proto::{Message, OperatorSetIdProto, StringStringEntryProto, TensorProto};
 
+use crate::shapes::shapes_follow;
 use crate::{LoadError, unpack};
 
 /// Tensors of fewer bytes stay in the graph: runtimes look into small constants while they optimise.
@@ -30,6 +31,8 @@ pub struct Loaded {
     pub weights: Vec<LoadedWeight>,
     /// Small or overridable initializers of the main graph, and values of its Constant nodes; the graph holds them too.
     pub in_graph: Vec<LoadedWeight>,
+    /// Whether the shapes of the outputs follow from those of the inputs alone, in whatever runtime.
+    pub shapes_follow: bool,
 }
 
 /// A constant of the main graph, of a type that weights have: floating point, or 8-bit integers.
@@ -63,6 +66,14 @@ impl Loaded {
         Self::of(Model::from_bytes(bytes, folder)?)
     }
 
+    /// Reads the message that a `DcompSession` node holds, and decodes its payloads, in parallel.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; another model within that is refused.
+    pub fn from_payload(message: Bytes) -> Result<Self, LoadError> {
+        Self::of(Model::from_payload(message, "the model in it")?)
+    }
+
     /// Decodes the payloads of `model`, in parallel.
     ///
     /// # Errors
@@ -89,7 +100,8 @@ impl Loaded {
             let name = node.output.first()?.clone();
             model.constant_of_node(node).and_then(|constant| weight(name, constant))
         }));
-        Ok(Self { name: model.source().name().to_owned(), graph: model.to_bytes()?, weights, in_graph })
+        let shapes_follow = shapes_follow(&model);
+        Ok(Self { name: model.source().name().to_owned(), graph: model.to_bytes()?, weights, in_graph, shapes_follow })
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use onnx_dcomp_codec::{DecodeError, Decoded, Limits};
 use onnx_dcomp_forms::DType;
+use onnx_dcomp_ir::enclosed::SESSION_OPERATOR;
 use onnx_dcomp_ir::graph::{self, COMPRESSED_DOMAIN, is_constant};
 use onnx_dcomp_ir::{Constant, ConstantData, Model};
 use onnx_dcomp_proto::attribute_proto::AttributeType;
@@ -228,6 +229,10 @@ fn payload_of(
     nodes: &[NodeProto],
     node: &NodeProto,
 ) -> Result<Payload, LoadError> {
+    if node.op_type() == SESSION_OPERATOR {
+        let reason = "it holds a whole model, and is only read where it is the one node of a file";
+        return Err(packed(model, node, format!("{reason}; onnxruntime runs others, with the operator library")));
+    }
     if node.op_type() != DECODE && !is_product(node) {
         let operator = format!("{COMPRESSED_DOMAIN}::{}", node.op_type());
         return Err(packed(model, node, format!("this version does not know the operator `{operator}`; update it")));

@@ -13,5 +13,8 @@ pub mod tract;
 /// Type of the operator that turns a payload into weights; a word of its own, since tract knows operators by it alone.
 pub const DECODE_OPERATOR: &str = "DcompDecode";
 
+/// Type of the operator that holds a packed model as a whole, for hosts that run it best so.
+pub const SESSION_OPERATOR: &str = "DcompSession";
+
 /// Domain of our operators.
 pub const DOMAIN: &str = "ai.dcomp";

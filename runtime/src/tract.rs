@@ -1,4 +1,4 @@
-//! Our operators for tract: `DcompDecode` here, the fused products in `gemm`.
+//! Our operators for tract: `DcompDecode` here, the fused products in `gemm`, whole models in a node in `session`.
 //!
 //! The payload is decoded once, while tract reads the model; each weight becomes a constant, so that tract optimises
 //! the graph as if the file had been dense, and the payload vanishes from the plan.
@@ -6,6 +6,7 @@
 //! tract has no bf16: such weights arrive as f32, which holds every bf16 value exactly.
 
 mod gemm;
+mod session;
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,13 +19,16 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::f16;
 use tract_onnx::tract_hir::internal::*;
 
-use crate::DECODE_OPERATOR;
+use crate::{DECODE_OPERATOR, SESSION_OPERATOR};
+
+pub use session::enclosed;
 
 /// Teaches `onnx` to read packed models.
 pub fn register(onnx: &mut tract_onnx::Onnx) {
     onnx.op_register.insert(DECODE_OPERATOR, build);
     onnx.op_register.insert(SPARSE_OPERATOR, gemm::build);
     onnx.op_register.insert(CODEBOOK_OPERATOR, gemm::build);
+    onnx.op_register.insert(SESSION_OPERATOR, session::build);
 }
 
 fn build(_context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {

@@ -101,7 +101,8 @@ struct PlanOptions {
     #[arg(long, value_name = "FILE", group = "plan")]
     recipe: Option<PathBuf>,
     /// What the output is made of: packed (smallest), fused (the same, and products compute on what is compressed,
-    /// where that is faster), portable (standard operators alone, needs nothing of ours), portable-int4 (the same,
+    /// where that is faster), session (packed, as one node that runs as fast as dense in an onnxruntime with nothing but
+    /// our operator library), portable (standard operators alone, needs nothing of ours), portable-int4 (the same,
     /// with 4-bit MatMulNBits), dense (plain floats, no smaller) [default: packed].
     #[arg(long)]
     target: Option<Target>,

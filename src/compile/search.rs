@@ -6,7 +6,7 @@ use onnx_dcomp_engine::validate::DropMetric;
 use onnx_dcomp_ir::Model;
 use onnx_dcomp_passes::{PipelineText, Rules};
 
-use super::{Check, Compiler, describe};
+use super::{Check, Compiler};
 use crate::budget::judge::Judge;
 use crate::budget::search::search;
 use crate::budget::{Evaluator, Goal, Measured, Search, Side, Source};
@@ -62,7 +62,7 @@ impl Maker<'_> {
         let text = self.plan.tail(self.start, quality);
         let passes = self.compiler.run_steps(&text, self.rules, &mut model, self.known, self.start, self.watch)?;
         self.compiler.verify_model(&model)?;
-        describe(&mut model, &self.plan.label, self.plan.target(self.compiler.choices.target));
+        self.compiler.finish(&mut model, self.plan)?;
         let bytes = model.plain_bytes()?;
         Ok((Made { model, passes, session: None }, bytes))
     }

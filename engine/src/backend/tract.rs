@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use half::f16;
+use onnx_dcomp_runtime::tract::enclosed;
 use tract_onnx::pb;
 use tract_onnx::prelude::{
     Datum, DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, TValue,
@@ -41,6 +42,9 @@ pub(super) fn open(source: ModelSource<'_>) -> Result<TractSession, EngineError>
         ModelSource::Bytes { mut bytes, folder, .. } => (onnx.proto_model_for_read(&mut bytes), folder),
     };
     let mut proto = proto.map_err(|error| refused(chain(&error)))?;
+    if let Some(inner) = enclosed(&onnx, &proto).map_err(|error| refused(chain(&error)))? {
+        proto = inner;
+    }
     if let Some(graph) = &mut proto.graph {
         scalar_pad_values(graph);
     }

@@ -2,8 +2,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_void};
 
-use bytes::Bytes;
-use onnx_dcomp_load::{Loaded, LoadedWeight};
+use onnx_dcomp_load::{AlignedBytes, Loaded, LoadedWeight};
 
 use crate::failure::{Code, Failure};
 
@@ -31,43 +30,7 @@ struct Owned {
     shape: Vec<i64>,
     data_type: i32,
     in_graph: bool,
-    data: Data,
-}
-
-/// Bytes, aligned for every element type.
-enum Data {
-    Shared(Bytes),
-    /// A copy, of which so many bytes count.
-    Copied(Vec<u64>, usize),
-}
-
-impl Data {
-    fn aligned(bytes: &Bytes) -> Self {
-        const WIDTH: usize = size_of::<u64>();
-        if bytes.as_ptr().addr().is_multiple_of(WIDTH) {
-            return Self::Shared(bytes.clone());
-        }
-        let word = |chunk: &[u8]| {
-            let mut word = [0; WIDTH];
-            word[..chunk.len()].copy_from_slice(chunk);
-            u64::from_ne_bytes(word)
-        };
-        Self::Copied(bytes.chunks(WIDTH).map(word).collect(), bytes.len())
-    }
-
-    fn as_ptr(&self) -> *const c_void {
-        match self {
-            Self::Shared(bytes) => bytes.as_ptr().cast(),
-            Self::Copied(words, _) => words.as_ptr().cast(),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Shared(bytes) => bytes.len(),
-            Self::Copied(_, bytes) => *bytes,
-        }
-    }
+    data: AlignedBytes,
 }
 
 impl Model {
@@ -101,7 +64,7 @@ impl Owned {
         let name = CString::new(weight.name.as_str()).map_err(|_| odd("its name contains a zero"))?;
         let shape = weight.shape.iter().map(|&length| i64::try_from(length));
         let shape = shape.collect::<Result<_, _>>().map_err(|_| odd("its shape exceeds 64 bits"))?;
-        Ok(Self { name, shape, data_type: weight.data_type, in_graph, data: Data::aligned(weight.values.bytes()) })
+        Ok(Self { name, shape, data_type: weight.data_type, in_graph, data: weight.values.bytes().into() })
     }
 
     /// What C sees; it points into `self`.
@@ -113,7 +76,7 @@ impl Owned {
             rank: self.shape.len(),
             shape: self.shape.as_ptr(),
             bytes: self.data.len(),
-            data: self.data.as_ptr(),
+            data: self.data.as_ptr().cast(),
         }
     }
 }

@@ -6,8 +6,10 @@ use std::ptr;
 
 use ort_sys::{
     ONNXTensorElementDataType, OrtApi, OrtApiBase, OrtCustomOp, OrtCustomOpDomain, OrtErrorCode, OrtKernelContext,
-    OrtKernelInfo, OrtSessionOptions, OrtStatus, OrtStatusPtr, OrtTensorTypeAndShapeInfo, OrtValue,
+    OrtKernelInfo, OrtSessionOptions, OrtStatus, OrtStatusPtr, OrtValue,
 };
+
+use crate::tensor::{self, Memory};
 
 /// The version of onnxruntime's interface that is asked for. Before it, onnxruntime does not find the types of a variable
 /// number of outputs.
@@ -48,15 +50,21 @@ macro_rules! call {
         let api: Api = $api;
         // SAFETY: the table belongs to version `API_VERSION` or a later one, which all have the function; what the
         // arguments have to be is said where the macro is used.
-        let OrtStatusPtr(status) = unsafe { ((*api.0).$function)($($argument),*) };
+        let ort_sys::OrtStatusPtr(status) = unsafe { ((*api.table()).$function)($($argument),*) };
         if status.is_null() { Ok(()) } else { Err(Failure::Theirs(status)) }
     }};
 }
+pub(crate) use call;
 
 impl Api {
     /// The table that onnxruntime handed to a callback; the same rules as for [`Self::of_host`] hold.
     pub(crate) unsafe fn of_callback(api: *const OrtApi) -> Self {
         Self(api)
+    }
+
+    /// The table; only functions that version [`API_VERSION`] has may be called.
+    pub(crate) fn table(self) -> *const OrtApi {
+        self.0
     }
 
     /// Does `work` with the table of the host, whatever its version.
@@ -82,6 +90,21 @@ impl Api {
             });
         }
         Self(api).guard(|| work(Self(api)))
+    }
+
+    /// `failure`, with onnxruntime's words in ours.
+    pub(crate) fn in_words(self, failure: Failure) -> String {
+        match failure {
+            Failure::Ours(message) => message,
+            Failure::Theirs(status) => {
+                // SAFETY: a call returned the status, and nothing else holds it.
+                unsafe {
+                    let message = CStr::from_ptr(((*self.0).GetErrorMessage)(status)).to_string_lossy().into_owned();
+                    ((*self.0).ReleaseStatus)(status);
+                    message
+                }
+            }
+        }
     }
 
     /// Does `work`; null where it ends well, otherwise a status that says why not. A panic ends here too: it must not
@@ -169,25 +192,14 @@ impl Api {
         if is_constant == 0 || value.is_null() {
             return Ok(None);
         }
-        let mut shape: *mut OrtTensorTypeAndShapeInfo = ptr::null_mut();
-        call!(self, GetTensorTypeAndShape(value, &raw mut shape))?;
-        let (mut length, mut kind) = (0, ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED);
-        let read = call!(self, GetTensorShapeElementCount(shape, &raw mut length))
-            .and_then(|()| call!(self, GetTensorElementType(shape, &raw mut kind)));
-        // SAFETY: made above, and not used any more.
-        unsafe { ((*self.0).ReleaseTensorTypeAndShapeInfo)(shape) };
-        read?;
-        if kind != ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 {
-            return Err(Failure::Ours(format!("a payload is a uint8 tensor; this one holds {kind:?}")));
-        }
-        let mut data: *mut c_void = ptr::null_mut();
-        // Nothing is written through the pointer.
-        call!(self, GetTensorMutableData(value.cast_mut(), &raw mut data))?;
-        if length == 0 || data.is_null() {
+        let kind = ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+        // SAFETY: onnxruntime's value; nothing is written to it.
+        let Memory { data, bytes, .. } = unsafe { tensor::memory(self, value.cast_mut(), kind) }?;
+        if bytes == 0 || data.is_null() {
             return Ok(Some(&[]));
         }
-        // SAFETY: the tensor has `length` elements of one byte; onnxruntime keeps constants as they are.
-        Ok(Some(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) }))
+        // SAFETY: the tensor is so long; onnxruntime keeps constants as they are.
+        Ok(Some(unsafe { std::slice::from_raw_parts(data, bytes) }))
     }
 
     /// An attribute that is an integer; `None` where the node has none of that name.
@@ -219,39 +231,63 @@ impl Api {
     ) -> Result<Option<Floats<'a>>, Failure> {
         let mut count = 0;
         call!(self, KernelContext_GetInputCount(context, &raw mut count))?;
-        let mut value: *const OrtValue = ptr::null();
-        if index < count {
-            call!(self, KernelContext_GetInput(context, index, &raw mut value))?;
-        }
+        // SAFETY: the caller's promise.
+        let value = if index < count { unsafe { self.input_value(context, index) }? } else { ptr::null() };
         if value.is_null() {
             return Ok(None);
         }
-        let mut info: *mut OrtTensorTypeAndShapeInfo = ptr::null_mut();
-        call!(self, GetTensorTypeAndShape(value, &raw mut info))?;
-        let (mut rank, mut length) = (0, 0);
-        let mut kind = ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-        let mut shape = Vec::new();
-        let read = call!(self, GetDimensionsCount(info, &raw mut rank))
-            .and_then(|()| {
-                shape.resize(rank, 0);
-                call!(self, GetDimensions(info, shape.as_mut_ptr(), rank))
-            })
-            .and_then(|()| call!(self, GetTensorShapeElementCount(info, &raw mut length)))
-            .and_then(|()| call!(self, GetTensorElementType(info, &raw mut kind)));
-        // SAFETY: made above, and not used any more.
-        unsafe { ((*self.0).ReleaseTensorTypeAndShapeInfo)(info) };
-        read?;
-        if kind != ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT {
-            return Err(Failure::Ours(format!("a product takes f32; this input holds {kind:?}")));
-        }
-        let mut data: *mut c_void = ptr::null_mut();
-        // Nothing is written through the pointer.
-        call!(self, GetTensorMutableData(value.cast_mut(), &raw mut data))?;
-        if length == 0 || data.is_null() {
+        let kind = ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+        // SAFETY: onnxruntime's value; nothing is written to it.
+        let Memory { shape, data, bytes } = unsafe { tensor::memory(self, value.cast_mut(), kind) }?;
+        if bytes == 0 || data.is_null() {
             return Ok(Some((shape, &[])));
         }
-        // SAFETY: the tensor has `length` elements of this type, which nobody changes while its readers run.
-        Ok(Some((shape, unsafe { std::slice::from_raw_parts(data.cast::<f32>(), length) })))
+        // SAFETY: the tensor has so many elements of this type, which nobody changes while its readers run.
+        Ok(Some((shape, unsafe { std::slice::from_raw_parts(data.cast::<f32>(), bytes / size_of::<f32>()) })))
+    }
+
+    /// Input `index`; null where it was left out.
+    ///
+    /// # Safety
+    /// As for [`Self::output`].
+    pub(crate) unsafe fn input_value(
+        self,
+        context: *mut OrtKernelContext,
+        index: usize,
+    ) -> Result<*const OrtValue, Failure> {
+        let mut value: *const OrtValue = ptr::null();
+        call!(self, KernelContext_GetInput(context, index, &raw mut value))?;
+        Ok(value)
+    }
+
+    /// The element type of output `index` of the node that a kernel is made for; `None` for what is no tensor.
+    ///
+    /// # Safety
+    /// See [`Self::node_name`].
+    pub(crate) unsafe fn output_element(
+        self,
+        info: *const OrtKernelInfo,
+        index: usize,
+    ) -> Result<Option<ONNXTensorElementDataType>, Failure> {
+        let mut kind = ptr::null_mut();
+        call!(self, KernelInfo_GetOutputTypeInfo(info, index, &raw mut kind))?;
+        // SAFETY: made above.
+        unsafe { tensor::element(self, kind) }
+    }
+
+    /// Output `index`, made as a tensor of that `shape`.
+    ///
+    /// # Safety
+    /// As for [`Self::output`].
+    pub(crate) unsafe fn output_value(
+        self,
+        context: *mut OrtKernelContext,
+        index: usize,
+        shape: &[i64],
+    ) -> Result<*mut OrtValue, Failure> {
+        let mut value: *mut OrtValue = ptr::null_mut();
+        call!(self, KernelContext_GetOutput(context, index, shape.as_ptr(), shape.len(), &raw mut value))?;
+        Ok(value)
     }
 
     /// The memory of output `index`, a tensor of that `shape`; null where it has no bytes.
@@ -264,8 +300,8 @@ impl Api {
         index: usize,
         shape: &[i64],
     ) -> Result<*mut u8, Failure> {
-        let mut value: *mut OrtValue = ptr::null_mut();
-        call!(self, KernelContext_GetOutput(context, index, shape.as_ptr(), shape.len(), &raw mut value))?;
+        // SAFETY: the caller's promise.
+        let value = unsafe { self.output_value(context, index, shape) }?;
         if value.is_null() {
             return Ok(ptr::null_mut());
         }

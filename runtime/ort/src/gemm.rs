@@ -10,7 +10,7 @@ use ort_sys::{
 
 use crate::api::{Api, Failure};
 use crate::kernel::label;
-use crate::operator::operator as base;
+use crate::operator::{Runs, create_with, operator as base};
 
 /// The operators' types, as files have them.
 const SPARSE: &CStr = c"DcompSparseGemm";
@@ -32,15 +32,13 @@ pub(crate) const fn operator(
     name: unsafe extern "system" fn(*const OrtCustomOp) -> *const c_char,
     create: Create,
 ) -> OrtCustomOp {
-    let mut operator = base();
+    let mut operator = base::<Product>();
     operator.GetName = Some(name);
     operator.GetInputType = Some(input_type);
     operator.GetInputTypeCount = Some(three);
     operator.GetInputCharacteristic = Some(input_characteristic);
     operator.GetOutputCharacteristic = Some(output_characteristic);
     operator.CreateKernelV2 = Some(create);
-    operator.KernelComputeV2 = Some(compute);
-    operator.KernelDestroy = Some(destroy);
     operator
 }
 
@@ -87,7 +85,7 @@ pub(crate) unsafe extern "system" fn create_sparse(
     kernel: *mut *mut c_void,
 ) -> OrtStatusPtr {
     // SAFETY: onnxruntime's promises, passed on.
-    unsafe { create(SPARSE_OPERATOR, api, info, kernel) }
+    unsafe { create_with(api, kernel, |api| Product::new(api, info, SPARSE_OPERATOR)) }
 }
 
 pub(crate) unsafe extern "system" fn create_codebook(
@@ -97,38 +95,7 @@ pub(crate) unsafe extern "system" fn create_codebook(
     kernel: *mut *mut c_void,
 ) -> OrtStatusPtr {
     // SAFETY: onnxruntime's promises, passed on.
-    unsafe { create(CODEBOOK_OPERATOR, api, info, kernel) }
-}
-
-/// # Safety
-/// As onnxruntime calls it.
-unsafe fn create(
-    operator: &str,
-    api: *const OrtApi,
-    info: *const OrtKernelInfo,
-    kernel: *mut *mut c_void,
-) -> OrtStatusPtr {
-    // SAFETY: onnxruntime passes its table of the version that the operator asks for.
-    let api = unsafe { Api::of_callback(api) };
-    api.guard(|| {
-        // SAFETY: onnxruntime passes what describes the node, and where it wants the kernel.
-        unsafe { *kernel = Box::into_raw(Box::new(Product::new(api, info, operator)?)).cast() };
-        Ok(())
-    })
-}
-
-unsafe extern "system" fn compute(kernel: *mut c_void, context: *mut OrtKernelContext) -> OrtStatusPtr {
-    // SAFETY: onnxruntime passes what `create` made, and several threads may read it.
-    let product = unsafe { &*kernel.cast::<Product>() };
-    // SAFETY: onnxruntime passes the context of this run.
-    product.api.guard(|| unsafe { product.run(context) })
-}
-
-unsafe extern "system" fn destroy(kernel: *mut c_void) {
-    if !kernel.is_null() {
-        // SAFETY: onnxruntime passes what `create` made, once.
-        drop(unsafe { Box::from_raw(kernel.cast::<Product>()) });
-    }
+    unsafe { create_with(api, kernel, |api| Product::new(api, info, CODEBOOK_OPERATOR)) }
 }
 
 /// A node with its matrix.
@@ -154,9 +121,13 @@ impl Product {
         let matrix = matrix.map_err(|error| named(error.to_string()))?;
         Ok(Self { api, name, matrix })
     }
+}
 
-    /// # Safety
-    /// `context` is what onnxruntime passed to run this kernel, which is not yet done.
+impl Runs for Product {
+    fn api(&self) -> Api {
+        self.api
+    }
+
     unsafe fn run(&self, context: *mut OrtKernelContext) -> Result<(), Failure> {
         let named = |reason: String| Failure::Ours(format!("node `{}`: {reason}", self.name));
         // SAFETY: the caller's promise, for both.

@@ -7,6 +7,7 @@ use onnx_dcomp_forms::DType;
 use ort_sys::{OrtKernelContext, OrtKernelInfo};
 
 use crate::api::{Api, Failure};
+use crate::operator::Runs;
 
 /// A node with its weights, decoded.
 pub(crate) struct Kernel {
@@ -53,17 +54,15 @@ impl Kernel {
         let weights = decoded.into_iter().map(Weight::new).collect::<Result<_, _>>()?;
         Ok(Self { api, weights })
     }
+}
 
-    /// The functions of the onnxruntime that made this kernel.
-    pub(crate) fn api(&self) -> Api {
+impl Runs for Kernel {
+    fn api(&self) -> Api {
         self.api
     }
 
     /// Copies the weights to where onnxruntime wants them.
-    ///
-    /// # Safety
-    /// `context` is what onnxruntime passed to run this kernel, which is not yet done.
-    pub(crate) unsafe fn run(&self, context: *mut OrtKernelContext) -> Result<(), Failure> {
+    unsafe fn run(&self, context: *mut OrtKernelContext) -> Result<(), Failure> {
         for (index, weight) in self.weights.iter().enumerate() {
             // SAFETY: the caller's promise.
             let target = unsafe { self.api.output(context, index, &weight.shape) }?;

@@ -1,16 +1,17 @@
 //! What onnxruntime is told of `DcompDecode`, and how it finds the products in `gemm`.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::{Mutex, PoisonError};
 
 use ort_sys::{
-    ONNXTensorElementDataType, OrtApi, OrtCustomOp, OrtCustomOpDomain, OrtCustomOpInputOutputCharacteristic,
-    OrtKernelContext, OrtKernelInfo, OrtMemType, OrtSessionOptions, OrtStatusPtr,
+    ONNXTensorElementDataType, OrtApi, OrtCustomOp, OrtCustomOpInputOutputCharacteristic, OrtKernelContext,
+    OrtKernelInfo, OrtMemType, OrtSessionOptions, OrtStatusPtr,
 };
 
 use crate::api::{API_VERSION, Api, Failure};
 use crate::gemm;
+use crate::host::Options;
 use crate::kernel::Kernel;
+use crate::session::Operator;
 
 /// The operator and its domain, as files have them. The crate that has these names for Rust may come with tract, which
 /// has no place in here.
@@ -21,34 +22,37 @@ static DECODE: OrtCustomOp = decode();
 static SPARSE: OrtCustomOp = gemm::operator(gemm::sparse_name, gemm::create_sparse);
 static CODEBOOK: OrtCustomOp = gemm::operator(gemm::codebook_name, gemm::create_codebook);
 
-/// The domain of each onnxruntime in this process: sessions keep the pointer, and nobody says when the last of them is
-/// gone, so domains stay, and each onnxruntime gets one.
-static DOMAINS: Mutex<Vec<(Api, Domain)>> = Mutex::new(Vec::new());
-
-#[derive(Clone, Copy)]
-struct Domain(*mut OrtCustomOpDomain);
-
-// SAFETY: onnxruntime only reads a domain that is complete, from whichever thread makes a session.
-unsafe impl Send for Domain {}
-
-/// Makes our operators known to the sessions of `options`.
-pub(crate) fn register(api: Api, options: *mut OrtSessionOptions) -> Result<(), Failure> {
-    let mut domains = DOMAINS.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = domains.iter().find(|(host, _)| *host == api).map(|(_, domain)| *domain);
-    let domain = match known {
-        Some(domain) => domain,
-        None => {
-            let made = Domain(api.domain(DOMAIN, &[&DECODE, &SPARSE, &CODEBOOK])?);
-            domains.push((api, made));
-            made
-        }
-    };
+/// Makes our operators known to the sessions of `options`, and remembers these for sessions within sessions.
+///
+/// Sessions keep what is registered, and nobody says when the last of them is gone: about a kilobyte for each call stays as
+/// long as the process.
+///
+/// # Safety
+/// `options` come from onnxruntime.
+pub(crate) unsafe fn register(api: Api, options: *mut OrtSessionOptions) -> Result<(), Failure> {
+    // SAFETY: the caller's promise. They are copied before our own domain is in them: a session within a session runs
+    // what is decoded.
+    let session = Operator::new(unsafe { Options::copied(api, options) }?);
+    let session: &'static Operator = Box::leak(Box::new(session));
+    let domain = api.domain(DOMAIN, &[&DECODE, &SPARSE, &CODEBOOK, session.as_custom_op()])?;
     // SAFETY: onnxruntime gave the options, `Api::domain` the domain.
-    unsafe { api.add_domain(options, domain.0) }
+    unsafe { api.add_domain(options, domain) }
 }
 
-/// What all our operators have: they run on the processor, and give f32.
-pub(crate) const fn operator() -> OrtCustomOp {
+/// A node with all that it needs to run.
+pub(crate) trait Runs {
+    /// The functions of the onnxruntime that made its kernel.
+    fn api(&self) -> Api;
+
+    /// Runs it.
+    ///
+    /// # Safety
+    /// `context` is what onnxruntime passed to run this kernel, which is not yet done.
+    unsafe fn run(&self, context: *mut OrtKernelContext) -> Result<(), Failure>;
+}
+
+/// What all our operators have: they run on the processor, as kernels `K`, and give f32 where they do not say otherwise.
+pub(crate) const fn operator<K: Runs>() -> OrtCustomOp {
     // SAFETY: a version and optional functions, for all of which zero is a value. Fields of later versions stay zero;
     // onnxruntime reads none of them, since the version says so.
     let mut operator: OrtCustomOp = unsafe { std::mem::zeroed() };
@@ -57,24 +61,24 @@ pub(crate) const fn operator() -> OrtCustomOp {
     operator.GetInputMemoryType = Some(input_memory);
     operator.GetOutputType = Some(output_type);
     operator.GetOutputTypeCount = Some(one);
+    operator.KernelComputeV2 = Some(compute::<K>);
+    operator.KernelDestroy = Some(destroy::<K>);
     operator
 }
 
 /// One uint8 tensor in, any number of f32 tensors out.
 const fn decode() -> OrtCustomOp {
-    let mut operator = operator();
+    let mut operator = operator::<Kernel>();
     operator.GetName = Some(name);
     operator.GetInputType = Some(input_type);
     operator.GetInputTypeCount = Some(one);
     operator.GetInputCharacteristic = Some(input_characteristic);
     operator.GetVariadicInputMinArity = Some(at_least_one);
     operator.GetVariadicInputHomogeneity = Some(is_homogeneous);
-    operator.GetOutputCharacteristic = Some(output_characteristic);
+    operator.GetOutputCharacteristic = Some(variadic);
     operator.GetVariadicOutputMinArity = Some(at_least_one);
     operator.GetVariadicOutputHomogeneity = Some(is_homogeneous);
     operator.CreateKernelV2 = Some(create);
-    operator.KernelComputeV2 = Some(compute);
-    operator.KernelDestroy = Some(destroy);
     operator
 }
 
@@ -87,11 +91,11 @@ unsafe extern "system" fn provider(_: *const OrtCustomOp) -> *const c_char {
     std::ptr::null()
 }
 
-unsafe extern "system" fn one(_: *const OrtCustomOp) -> usize {
+pub(crate) unsafe extern "system" fn one(_: *const OrtCustomOp) -> usize {
     1
 }
 
-unsafe extern "system" fn at_least_one(_: *const OrtCustomOp) -> c_int {
+pub(crate) unsafe extern "system" fn at_least_one(_: *const OrtCustomOp) -> c_int {
     1
 }
 
@@ -114,10 +118,7 @@ unsafe extern "system" fn input_characteristic(
     OrtCustomOpInputOutputCharacteristic::INPUT_OUTPUT_REQUIRED
 }
 
-unsafe extern "system" fn output_characteristic(
-    _: *const OrtCustomOp,
-    _: usize,
-) -> OrtCustomOpInputOutputCharacteristic {
+pub(crate) unsafe extern "system" fn variadic(_: *const OrtCustomOp, _: usize) -> OrtCustomOpInputOutputCharacteristic {
     OrtCustomOpInputOutputCharacteristic::INPUT_OUTPUT_VARIADIC
 }
 
@@ -131,25 +132,39 @@ unsafe extern "system" fn create(
     info: *const OrtKernelInfo,
     kernel: *mut *mut c_void,
 ) -> OrtStatusPtr {
+    // SAFETY: onnxruntime's promises, passed on; `info` describes the node.
+    unsafe { create_with(api, kernel, |api| Kernel::new(api, info)) }
+}
+
+/// Puts what `make` gives where onnxruntime wants the kernel.
+///
+/// # Safety
+/// `api` and `kernel` are what onnxruntime passed to create a kernel.
+pub(crate) unsafe fn create_with<K>(
+    api: *const OrtApi,
+    kernel: *mut *mut c_void,
+    make: impl FnOnce(Api) -> Result<K, Failure>,
+) -> OrtStatusPtr {
     // SAFETY: onnxruntime passes its table of the version that the operator asks for.
     let api = unsafe { Api::of_callback(api) };
     api.guard(|| {
-        // SAFETY: onnxruntime passes what describes the node, and where it wants the kernel.
-        unsafe { *kernel = Box::into_raw(Box::new(Kernel::new(api, info)?)).cast() };
+        let made = Box::into_raw(Box::new(make(api)?));
+        // SAFETY: the caller's promise.
+        unsafe { *kernel = made.cast() };
         Ok(())
     })
 }
 
-unsafe extern "system" fn compute(kernel: *mut c_void, context: *mut OrtKernelContext) -> OrtStatusPtr {
-    // SAFETY: onnxruntime passes what `create` made, and several threads may read it.
-    let kernel = unsafe { &*kernel.cast::<Kernel>() };
+unsafe extern "system" fn compute<K: Runs>(kernel: *mut c_void, context: *mut OrtKernelContext) -> OrtStatusPtr {
+    // SAFETY: onnxruntime passes what `create_with` made, and several threads may read it.
+    let kernel = unsafe { &*kernel.cast::<K>() };
     // SAFETY: onnxruntime passes the context of this run.
     kernel.api().guard(|| unsafe { kernel.run(context) })
 }
 
-unsafe extern "system" fn destroy(kernel: *mut c_void) {
+unsafe extern "system" fn destroy<K>(kernel: *mut c_void) {
     if !kernel.is_null() {
-        // SAFETY: onnxruntime passes what `create` made, once.
-        drop(unsafe { Box::from_raw(kernel.cast::<Kernel>()) });
+        // SAFETY: onnxruntime passes what `create_with` made, once.
+        drop(unsafe { Box::from_raw(kernel.cast::<K>()) });
     }
 }
