@@ -30,6 +30,7 @@ pub(crate) fn print(setting: &mut Setting, title: &str) -> Result<(), Failure> {
         |name, options, coder, evidence: &Knowledge| Variant { name, options, coder, evidence: evidence.clone() };
     let variants = [
         variant("error feedback", ", feedback=off", "small", &whole),
+        variant("fitting layers to what those before them leave", ", follow=off", "small", &whole),
         variant("rate term", ", bit-price=0", "small", &whole),
         variant("calibration on samples (against synthetic inputs)", "", "small", &synthetic),
         variant("context mixing (against static rANS)", "", "fast", &whole),
