@@ -2,6 +2,7 @@
 
 mod command;
 mod default;
+mod files;
 mod gathering;
 mod goal;
 mod iterative;
@@ -10,22 +11,23 @@ mod passes;
 mod reporting;
 mod search;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use onnx_dcomp_engine::RuntimeKind;
 use onnx_dcomp_engine::backend::Recorded;
-use onnx_dcomp_engine::{PreprocessOptions, RuntimeKind};
 use onnx_dcomp_ir::{Model, Weight};
 use onnx_dcomp_load::is_packed;
 use onnx_dcomp_load::unpack::check_payloads;
 use onnx_dcomp_proto::StringStringEntryProto;
 
+use self::files::dependency_rule;
 use self::reporting::{Details, StagedReport};
 use self::search::Ran;
 use crate::budget::Goal;
 use crate::decompress::is_compressed;
 use crate::fidelity::Fidelity;
 use crate::observe::Observing;
-use crate::output::{Staged, is_same_file};
+use crate::output::Staged;
 use crate::plan::{Choices, Resolved};
 use crate::report::{Compilation, Outcome, WeightsBefore};
 use crate::validation::{Comparison, Samples, Validator};
@@ -265,29 +267,6 @@ impl Compiler {
         self.check_bytes(made)
     }
 
-    /// Whether `model`, written as it is to the output's place, finds its external data there.
-    fn finds_external_data(&self, model: &Model) -> bool {
-        let folder = |path: &Path| path.parent().map(|folder| folder.join("any"));
-        let is_beside = || match (folder(&self.input), self.output.as_deref().and_then(folder)) {
-            (Some(input), Some(output)) => is_same_file(&input, &output),
-            _ => false,
-        };
-        model.source().external_files().next().is_none() || is_beside()
-    }
-
-    /// External data is part of the input, which is never touched.
-    fn check_external_data(&self, model: &Model) -> Result<(), Error> {
-        let Some(output) = &self.output else { return Ok(()) };
-        match model.source().external_files().find(|file| is_same_file(file, output)) {
-            Some(_) => Err(Error::Usage(format!(
-                "{} holds external data of {}; give the output another name",
-                output.display(),
-                self.file()
-            ))),
-            None => Ok(()),
-        }
-    }
-
     /// Puts what was written into its place.
     fn commit(&self, staged: Staged, depfile: Option<Staged>, made: &Compilation) -> Result<(), Error> {
         let Some(output) = &self.output else { return Ok(()) };
@@ -297,19 +276,6 @@ impl Compiler {
         staged.commit()?;
         depfile.map(Staged::commit).transpose()?;
         Ok(())
-    }
-
-    /// The rule may replace neither model.
-    fn check_depfile(&self) -> Result<(), Error> {
-        let Some(depfile) = &self.depfile else { return Ok(()) };
-        let models = [Some(&self.input), self.output.as_ref()];
-        match models.into_iter().flatten().find(|model| is_same_file(depfile, model)) {
-            Some(model) => {
-                let (depfile, model) = (depfile.display(), model.display());
-                Err(Error::Usage(format!("the rule {depfile} would replace the model {model}; give it another name")))
-            }
-            None => Ok(()),
-        }
     }
 
     /// A packed model stays as it is, if its payloads are sound; whoever wants it plain must say so with the right
@@ -352,30 +318,6 @@ impl Compiler {
         warnings
     }
 
-    /// Every file that the output depends on.
-    fn dependencies(&self, original: &Model, plan: &Resolved) -> Vec<PathBuf> {
-        let mut files = vec![self.input.clone()];
-        files.extend(original.source().external_files().map(Path::to_owned));
-        files.extend(plan.recipe_file().map(Path::to_owned));
-        files.extend(self.preprocess_file());
-        files
-    }
-
-    /// How samples become inputs, as far as a file or the caller says it.
-    fn preprocess(&self) -> Result<PreprocessOptions, Error> {
-        let given = self.preprocess_file().map(|file| PreprocessOptions::read(&file)).transpose()?.unwrap_or_default();
-        Ok(match &self.check {
-            Some(check) => given.overridden_by(check.samples.overrides.clone()),
-            None => given,
-        })
-    }
-
-    /// The file that says it: the one that was named, or the one beside the input.
-    fn preprocess_file(&self) -> Option<PathBuf> {
-        let named = self.check.as_ref().and_then(|check| check.samples.preprocess.clone());
-        named.or_else(|| Some(PreprocessOptions::path_beside(&self.input)).filter(|path| path.is_file()))
-    }
-
     fn seed_or_default(&self) -> u64 {
         self.choices.seed.unwrap_or_default()
     }
@@ -410,22 +352,4 @@ fn describe(model: &mut Model, label: &str, target: Target) {
     let entries = &mut model.proto.metadata_props;
     entries.retain(|entry| entry.key() != METADATA_KEY);
     entries.push(StringStringEntryProto { key: Some(METADATA_KEY.to_owned()), value: Some(value) });
-}
-
-/// A rule as make and ninja read it.
-fn dependency_rule(output: &Path, dependencies: &[PathBuf]) -> String {
-    let escaped = |path: &Path| path.display().to_string().replace('$', "$$").replace(' ', "\\ ").replace('#', "\\#");
-    let files: Vec<String> = dependencies.iter().map(|path| escaped(path)).collect();
-    format!("{}: {}\n", escaped(output), files.join(" "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rules_for_make_escape_what_make_would_read() {
-        let files = [PathBuf::from("my net.onnx"), PathBuf::from("a$b#c")];
-        assert_eq!(dependency_rule(Path::new("out.onnx"), &files), "out.onnx: my\\ net.onnx a$$b\\#c\n");
-    }
 }
