@@ -161,7 +161,9 @@ mod tests {
             for (row, (w, v)) in rows.chunks(2).zip(moved.values.chunks(2)).enumerate() {
                 let bias = moved.shift.get(row).copied().unwrap_or_default();
                 let [kept, followed] = [(w, 0.0), (v, bias)].map(|(v, bias)| error(w, v, bias, (&before, &now)));
-                assert!(followed < 0.25 * kept, "{followed} and {kept}");
+                // Without a bias nothing makes good what the second column was moved by.
+                let most = if has_bias { 0.25 } else { 1.0 };
+                assert!(followed < most * kept, "{followed} and {kept}");
             }
         }
     }

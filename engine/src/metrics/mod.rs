@@ -47,3 +47,15 @@ pub fn argmax(values: &[f32]) -> usize {
     }
     best.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_of_ten_thousand_are_a_tenth_of_a_point_and_no_more() {
+        let both = Both { original: percent(9943, 10_000), compressed: percent(9933, 10_000) };
+        assert!(both.original - both.compressed > 0.1, "as numbers they are further apart");
+        assert_eq!(both.drop(), 0.1);
+    }
+}
