@@ -19,7 +19,8 @@ pub struct Found<C> {
 }
 
 /// How much finer the next candidate is where the confirmation fails, in decibels, and how often that is tried before
-/// only the unchanged values are left.
+/// only the unchanged values are left. Steps grow, by as much after every second of them: small ones first, where little
+/// is missing, and in all far enough to where samples hardly change their class any more.
 const FINER: f64 = 1.0;
 const MOST_CONFIRMATIONS: usize = 8;
 
@@ -95,7 +96,8 @@ impl<E: Evaluator> Seeker<'_, E> {
                 }
                 break;
             }
-            let finer = best.quality.map(|quality| quality + FINER).filter(|_| tries < MOST_CONFIRMATIONS);
+            let step = FINER * tries.div_ceil(2) as f64;
+            let finer = best.quality.map(|quality| quality + step).filter(|_| tries < MOST_CONFIRMATIONS);
             best = self.try_aim(finer)?;
             failure = self.unless_kept(&best);
         }
