@@ -9,6 +9,7 @@
 //! | [`curvature`] | what the output of a layer makes of errors in its weight |
 //! | `drift` | what a weight should rather be where its layer's input has moved |
 //! | [`fold`] | what can be computed before the model runs: constants, BatchNormalization, dead code |
+//! | `following` | work in the order of the network |
 //! | [`fuse`] | products compute on compressed weights |
 //! | [`graph_bytes`](mod@graph_bytes) | how large a model is beside its weights |
 //! | [`int4`] | matrices become 4-bit blocks, on which runtimes compute |
@@ -34,6 +35,7 @@ mod bias;
 pub mod curvature;
 mod drift;
 pub mod fold;
+mod following;
 pub mod fuse;
 pub mod graph_bytes;
 pub mod int4;

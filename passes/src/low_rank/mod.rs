@@ -31,6 +31,7 @@ pub use rewrite::{Factors, Layer, Layers};
 
 use crate::bias::{self, Correction};
 use crate::drift::Moved;
+use crate::following::in_order;
 use crate::options::{OptionValue, unexpected};
 use crate::quantize::Switch;
 use crate::registry::Configured;
@@ -173,27 +174,32 @@ struct Done {
     numbers_after: usize,
     sums: usize,
     /// How many kernels stay, for which reason.
-    stays: BTreeMap<String, usize>,
+    stays: BTreeMap<&'static str, usize>,
 }
 
 impl Done {
     fn put(&mut self, model: &mut Model, task: &Task, (outcome, correction): (Outcome, Option<Correction>)) {
-        if let Some(correction) = correction {
-            correction.apply(model);
-        }
         match outcome {
-            Outcome::Stays(reason) => *self.stays.entry(reason.to_owned()).or_default() += 1,
+            Outcome::Stays(reason) => {
+                *self.stays.entry(reason).or_default() += 1;
+                return;
+            }
             Outcome::Sum(values) => {
                 self.sums += 1;
                 model.weight_mut(task.id).form = Form::Dense(values);
             }
             Outcome::Factors(factors) => {
+                // Those before may have become several nodes.
+                let Ok(layer) = Layers::new(model).of(task.id) else { return };
+                layer.replace(model, &factors);
                 self.split += 1;
                 self.with_sparse += usize::from(factors.sparse.is_some());
                 self.numbers_before += task.dense.len();
                 self.numbers_after += factors.numbers();
-                task.layer.replace(model, &factors);
             }
+        }
+        if let Some(correction) = correction {
+            correction.apply(model);
         }
     }
 
@@ -225,46 +231,21 @@ impl LowRank {
     ) -> Result<PassReport, PassError> {
         check_select(Self::NAME, &self.settings.base().select, model)?;
         let (mut tasks, stays) = self.tasks(model, evidence);
-        let mut done = Done::default();
-        done.stays.extend(stays.into_iter().map(|(reason, count)| (reason.to_owned(), count)));
-        let mut unfollowed = None;
+        let mut done = Done { stays, ..Done::default() };
+        let mut missed = None;
         if let Some(follow) = follow {
-            let mut walk = follow.start(model);
-            while tasks.iter().any(|task| task.options.follow == Switch::On) {
-                let (name, drift) = match walk.next(model) {
-                    Ok(Some(layer)) => layer,
-                    Ok(None) => break,
-                    Err(reason) => {
-                        unfollowed = Some(format!("{} layers were not followed: {reason}", tasks.len()));
-                        break;
-                    }
-                };
-                let Some(place) = tasks.iter().position(|task| model.weight(task.id).name == name) else { continue };
-                let mut task = tasks.remove(place);
-                // Those before may have become several nodes.
-                match Layers::new(model).of(task.id) {
-                    Ok(layer) => task.layer = layer,
-                    Err(_) => continue,
-                }
-                let drift = drift.filter(|_| task.options.follow == Switch::On);
-                let outcome = task.outcome(model, evidence, drift.as_ref());
+            let name = |model: &Model, task: &Task| model.weight(task.id).name.clone();
+            let follows = |task: &Task| task.options.follow == Switch::On;
+            missed = in_order(follow, model, &mut tasks, name, follows, |model, task, drift| {
+                let outcome = task.outcome(model, evidence, drift);
                 done.put(model, &task, outcome);
-            }
+            });
         }
         let shared: &Model = model;
         let outcomes: Vec<_> = tasks.par_iter().map(|task| task.outcome(shared, evidence, None)).collect();
-        let mut rest: Vec<(Task, _)> = tasks.into_iter().zip(outcomes).collect();
-        let layers = Layers::new(model);
-        for (task, _) in &mut rest {
-            if let Ok(layer) = layers.of(task.id) {
-                task.layer = layer;
-            }
-        }
-        // From the last node on, so that the numbers of those to come stay what they are.
-        rest.sort_by_key(|(task, _)| std::cmp::Reverse(task.layer.node));
-        rest.into_iter().for_each(|(task, outcome)| done.put(model, &task, outcome));
+        tasks.iter().zip(outcomes).for_each(|(task, outcome)| done.put(model, task, outcome));
         let mut report = done.report();
-        unfollowed.into_iter().for_each(|reason| report.note(reason));
+        missed.into_iter().for_each(|reason| report.note(reason));
         Ok(report)
     }
 }

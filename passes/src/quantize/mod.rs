@@ -22,6 +22,7 @@ pub mod feedback;
 mod fixed;
 mod known;
 pub mod neighbourhood;
+mod options;
 pub mod rate;
 pub mod target;
 pub mod viterbi;
@@ -30,83 +31,17 @@ use onnx_dcomp_forms::{Form, Grid, GridKind, Lattice, Steps, Values, lattice};
 use onnx_dcomp_ir::{Drift, Evidence, Follow, Model, Role, Weight, WeightId};
 use rayon::prelude::*;
 
-use crate::bias::Correction;
 pub use crate::curvature::Curvature;
-use crate::drift::Moved;
-use known::{Known, row_length};
+pub use options::{LatticeName, QuantizeOptions, Scheme, Switch};
 pub use target::{Quantized, Target};
 
+use crate::bias::Correction;
+use crate::drift::Moved;
+use crate::following::in_order;
 use crate::registry::Configured;
-use crate::selection::{NamePattern, Settings, check_select, reason_to_leave};
+use crate::selection::{Settings, check_select, reason_to_leave};
 use crate::{Pass, PassError, PassReport};
-
-crate::choices! {
-    /// The grid, and how levels are chosen.
-    pub enum Scheme {
-        /// Trellis-coded: two grids that take turns, levels chosen together. The smallest at equal error.
-        Trellis = "trellis",
-        /// A uniform grid, levels chosen one by one. Decodes fastest.
-        Uniform = "uniform",
-        /// Dithered, on a lattice: errors say nothing of the weights. Pruned weights take the uniform grid, to keep zeros.
-        Lattice = "lattice",
-        /// Rounded to nearest in 8 bits, a step for each output channel.
-        Int8 = "int8",
-        /// Rounded to nearest in 4 bits, a step for each output channel.
-        Int4 = "int4",
-        /// A codebook of as many values as pay for codes of fixed length, or 8-bit levels: what the pass portable writes
-        /// smallest.
-        Fixed = "fixed",
-    }
-}
-
-crate::choices! {
-    /// A lattice to quantise vectors of elements on.
-    pub enum LatticeName {
-        /// The integers.
-        Z = "z",
-        /// Four integers with an even sum: 0.37 dB better at equal rate.
-        D4 = "d4",
-        /// Eight integers or halves of odd integers with an even sum: 0.65 dB better at equal rate.
-        E8 = "e8",
-    }
-}
-
-crate::choices! {
-    /// Whether something is done.
-    pub enum Switch {
-        /// It is done where it can be.
-        On = "on",
-        /// It is not done.
-        Off = "off",
-    }
-}
-
-crate::options! {
-    /// Options of [`Quantize`].
-    pub struct QuantizeOptions {
-        /// The grid, and how levels are chosen.
-        pub scheme: Scheme = Scheme::Trellis;
-        /// The lattice of `scheme=lattice`.
-        pub lattice: LatticeName = LatticeName::E8;
-        /// The seed of the lattice's dither; each weight gets one of its own from it on.
-        pub seed: u32 = 0;
-        /// Energy of the network's output over that of the error to aim for, in decibel; more is finer.
-        pub quality: f64 = 24.0, within -20.0..=120.0;
-        /// The step for every weight, in its own unit; 0 derives it from `quality`.
-        pub step: f64 = 0.0, within 0.0..;
-        /// Price of a bit in squared steps; 0 rounds to nearest.
-        pub bit_price: f64 = 0.02, within 0.0..=10.0;
-        /// Whether errors are made good by the elements that follow, where the layer's input is known.
-        pub feedback: Switch = Switch::On;
-        /// Whether layers are quantised one after the other, each for the inputs that those before it leave, where the
-        /// network can be followed on samples.
-        pub follow: Switch = Switch::On;
-        /// What is added to the second moment's diagonal, as a fraction of its mean: distrust in the evidence.
-        pub damping: f64 = 0.02, within 0.0..=1000.0;
-        /// Weights to quantise, by name.
-        pub select: NamePattern = NamePattern::all();
-    }
-}
+use known::{Known, row_length};
 
 /// Moves weights to grids; see [the module](crate::quantize).
 pub struct Quantize {
@@ -129,16 +64,6 @@ impl Configured for Quantize {
 impl From<QuantizeOptions> for Quantize {
     fn from(options: QuantizeOptions) -> Self {
         Self::configured(options.into())
-    }
-}
-
-impl LatticeName {
-    fn lattice(self) -> Lattice {
-        match self {
-            Self::Z => Lattice::Z,
-            Self::D4 => Lattice::D4,
-            Self::E8 => Lattice::E8,
-        }
     }
 }
 
@@ -230,22 +155,13 @@ impl Quantize {
         let (mut kernels, vectors): (Vec<Task>, Vec<Task>) =
             tasks.into_iter().partition(|task| model.weight(task.id).role.is_kernel());
         if let Some(follow) = follow {
-            let mut walk = follow.start(model);
-            while kernels.iter().any(|task| task.options.follow == Switch::On) {
-                let (name, drift) = match walk.next(model) {
-                    Ok(Some(layer)) => layer,
-                    Ok(None) => break,
-                    Err(reason) => {
-                        report.note(format!("{} layers were not followed: {reason}", kernels.len()));
-                        break;
-                    }
-                };
-                let Some(place) = kernels.iter().position(|task| model.weight(task.id).name == name) else { continue };
-                let task = kernels.remove(place);
-                let drift = drift.filter(|_| task.options.follow == Switch::On);
-                let found = quantize(model, &task, elements, evidence, drift.as_ref());
+            let name = |model: &Model, task: &Task| model.weight(task.id).name.clone();
+            let follows = |task: &Task| task.options.follow == Switch::On;
+            let missed = in_order(follow, model, &mut kernels, name, follows, |model, task, drift| {
+                let found = quantize(model, &task, elements, evidence, drift);
                 done.put(model, &task, found);
-            }
+            });
+            missed.into_iter().for_each(|reason| report.note(reason));
         }
         // Biases come last: they make good what the kernels get wrong in the mean.
         for tasks in [kernels, vectors] {
@@ -316,9 +232,9 @@ fn quantize(
         Scheme::Int4 => return rounded(7.0).filter(|found| is_smaller(&found.form, weight)),
         _ => Known::of(model, weight, evidence, options),
     };
-    // Pruned elements stay zero: where no error is fed back past them, the weight stays what it is.
-    let may_move = known.curvature.is_some() && options.scheme != Scheme::Fixed || !has_many_zeros(&dense);
-    let moved = drift.filter(|_| may_move).and_then(|drift| {
+    // Pruned elements stay zero: a weight that has them moves only where errors are fed back past them.
+    let feeds_back = known.curvature.is_some() && options.scheme != Scheme::Fixed;
+    let moved = drift.filter(|_| feeds_back || !has_many_zeros(&dense)).and_then(|drift| {
         let moved = Moved::of(&dense.to_f32(), drift, known.bias.is_some())?;
         Some((Values::from_f32(dense.dtype(), &moved.values), moved.shift, &drift.moment.mean))
     });
