@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use onnx_dcomp_engine::evidence::{EvidenceOptions, Follower, calibrate, layer};
 use onnx_dcomp_engine::{DataFolder, Dataset, EngineError, Label, PreprocessOptions, Sample, Tensor, declared};
 use onnx_dcomp_forms::{Form, Values};
-use onnx_dcomp_ir::{Drift, Follow, Model};
+use onnx_dcomp_ir::{Drift, Follow, Model, marker};
+use onnx_dcomp_proto::NodeProto;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name)
@@ -110,6 +111,26 @@ fn half_a_layer_halves_what_the_next_one_meets() {
                 assert!(off < 1e-3 * factor * scale, "{name}: {cross} and {moment}");
             }
         }
+    }
+}
+
+#[test]
+fn a_kernel_that_something_else_reads_is_met_and_not_moved() {
+    let (mut model, data) = lenet();
+    let third = layer::layers(&model)[2].clone();
+    let graph = model.graph_mut();
+    let initializers = graph.initializer.iter();
+    let kernel = initializers.clone().find(|tensor| marker::weight_of(tensor) == Some(third.id)).expect("it is there");
+    let reader = NodeProto {
+        op_type: Some("Identity".to_owned()),
+        input: vec![kernel.name().to_owned()],
+        output: vec!["read".to_owned()],
+        ..NodeProto::default()
+    };
+    graph.node.push(reader);
+    let follower = Follower::new(&model, data.as_ref()).expect("it runs");
+    for (name, drift) in walk(&follower, &mut model, &halve).into_iter().skip(1) {
+        assert_eq!(drift.is_none(), name == third.weight, "{name}");
     }
 }
 

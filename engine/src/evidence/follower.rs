@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onnx_dcomp_ir::{Drift, Follow, Model, Walk};
+use onnx_dcomp_ir::{Drift, Follow, Model, Walk, Weight};
 
 use super::frontier::{Frontier, Route};
 use super::layer::{self, Layer, Patch};
@@ -75,9 +75,9 @@ impl Memory {
     /// Begins anew, unless `original` is the one that is remembered; the number of its generation.
     fn turn_to(&mut self, original: &Model) -> u64 {
         let is_known = self.original.as_ref().is_some_and(|known| {
-            let forms =
-                |model: &Model| model.weights().map(|(id, weight)| (id, weight.form.clone())).collect::<Vec<_>>();
-            known.proto == original.proto && forms(known) == forms(original)
+            let same =
+                |((id, known), (other, weight)): ((_, &Weight), (_, &Weight))| id == other && known.form == weight.form;
+            known.proto == original.proto && known.weights().zip(original.weights()).all(same)
         });
         if !is_known {
             let generation = self.generation + 1;
@@ -153,8 +153,9 @@ impl Walk for Way<'_> {
         let (before, reached) =
             rayon::join(|| before.values(&layer.input), || now.advance(model, &route, &layer.input));
         let before = reached.and(before).map_err(|error| error.to_string())?;
-        // Nothing has moved yet.
-        let drift = (!is_first).then(|| drift::measure(layer, &before, now.values(&layer.input), PatchCount::QUICK));
+        // Nothing has moved yet; and what one of several readers meets is no reason to move the kernel of all.
+        let drift = (!is_first && !layer.is_shared)
+            .then(|| drift::measure(layer, &before, now.values(&layer.input), PatchCount::QUICK));
         Ok(Some((layer.weight.clone(), drift.flatten())))
     }
 }

@@ -4,12 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use onnx_dcomp_ir::{GraphIndex, Model, graph};
 use onnx_dcomp_proto::tensor_proto::DataType;
-use onnx_dcomp_proto::{GraphProto, NodeProto, TypeProto, ValueInfoProto, type_proto};
+use onnx_dcomp_proto::{GraphProto, NodeProto, ValueInfoProto, type_proto};
 
+use super::layer::declaration;
 use super::open_in;
 use crate::backend::RuntimeKind;
 use crate::error::EngineError;
-use crate::tensor::{ElementType, Tensor};
+use crate::tensor::Tensor;
 
 /// Which nodes lead to some values of a graph.
 pub(super) struct Route {
@@ -113,7 +114,7 @@ impl Frontier {
 
         let mut types: HashMap<String, i32> = HashMap::new();
         for name in &inputs {
-            let first = self.values(name).first().map(|tensor| onnx_type(tensor.element()));
+            let first = self.values(name).first().map(|tensor| tensor.element().to_onnx());
             types.extend(first.map(|element| (name.clone(), element)));
         }
         let mut part = model.clone();
@@ -145,13 +146,6 @@ impl Frontier {
 /// Whether what `node` gives is among what was `computed`.
 fn has_run(node: &NodeProto, computed: &HashSet<String>) -> bool {
     node.output.iter().any(|name| computed.contains(name))
-}
-
-fn declaration(name: &str, element: i32) -> ValueInfoProto {
-    let tensor = type_proto::Tensor { elem_type: Some(element), ..type_proto::Tensor::default() };
-    let value = Some(type_proto::Value::TensorType(tensor));
-    let declared = TypeProto { value, ..TypeProto::default() };
-    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(declared), ..ValueInfoProto::default() }
 }
 
 fn element_of(value: &ValueInfoProto) -> Option<i32> {
@@ -190,23 +184,4 @@ fn infer(node: &NodeProto, types: &mut HashMap<String, i32>) {
             types.entry(name.clone()).or_insert(element);
         }
     }
-}
-
-fn onnx_type(element: ElementType) -> i32 {
-    let kind = match element {
-        ElementType::F32 => DataType::Float,
-        ElementType::F64 => DataType::Double,
-        ElementType::F16 => DataType::Float16,
-        ElementType::BF16 => DataType::Bfloat16,
-        ElementType::I8 => DataType::Int8,
-        ElementType::I16 => DataType::Int16,
-        ElementType::I32 => DataType::Int32,
-        ElementType::I64 => DataType::Int64,
-        ElementType::U8 => DataType::Uint8,
-        ElementType::U16 => DataType::Uint16,
-        ElementType::U32 => DataType::Uint32,
-        ElementType::U64 => DataType::Uint64,
-        ElementType::Bool => DataType::Bool,
-    };
-    kind as i32
 }

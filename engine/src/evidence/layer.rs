@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use onnx_dcomp_forms::DType;
 use onnx_dcomp_ir::{GraphIndex, Model, WeightId, marker};
-use onnx_dcomp_proto::{NodeProto, TypeProto, ValueInfoProto, tensor_proto, type_proto};
+use onnx_dcomp_proto::{NodeProto, TypeProto, ValueInfoProto, type_proto};
 
-use crate::tensor::Tensor;
+use crate::tensor::{ElementType, Tensor};
 
 /// One node that multiplies its input with a kernel.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Layer {
     pub patch: Option<Patch>,
     /// Whether the kernel's rows, one for each output, lie one after the other.
     pub rows_are_contiguous: bool,
+    /// Whether something else reads the kernel too.
+    pub is_shared: bool,
 }
 
 /// How the columns of a row map to the layer's input.
@@ -139,6 +141,7 @@ pub fn layers(model: &Model) -> Vec<Layer> {
             weights.insert(output, id);
         }
     }
+    let index = GraphIndex::new(graph);
     let mut found: Vec<Layer> = Vec::new();
     for node in &graph.node {
         let input = |index: usize| node.input.get(index).filter(|name| !name.is_empty());
@@ -147,11 +150,17 @@ pub fn layers(model: &Model) -> Vec<Layer> {
         };
         let weight = model.weight(id);
         // A kernel that several nodes share has seen one of its inputs, which must do for all.
-        let is_known = found.iter().any(|layer| layer.id == id) || !weight.dtype().is_float() || weight.len() < 64;
-        let Some((patch, rows_are_contiguous)) = patch(node, &weight.shape).filter(|_| !is_known) else { continue };
+        if let Some(known) = found.iter_mut().find(|layer| layer.id == id) {
+            known.is_shared = true;
+            continue;
+        }
+        let may_be = weight.dtype().is_float() && weight.len() >= Model::MIN_WEIGHT_LEN;
+        let Some((patch, rows_are_contiguous)) = patch(node, &weight.shape).filter(|_| may_be) else { continue };
+        let kernel = &node.input[1];
+        let is_shared = index.consumers(kernel).len() > 1 || index.is_captured(kernel) || index.is_output(kernel);
         let bias = input(2).and_then(|name| weights.get(name.as_str())).map(|&id| model.weight(id).name.clone());
         let (weight, input) = (weight.name.clone(), activation.clone());
-        found.push(Layer { weight, id, bias, input, patch, rows_are_contiguous });
+        found.push(Layer { weight, id, bias, input, patch, rows_are_contiguous, is_shared });
     }
     found
 }
@@ -197,21 +206,22 @@ fn window(node: &NodeProto, channels: usize, kernel: [usize; 2]) -> Option<Patch
     (groups > 0).then_some(Patch::Window(Window { channels, groups, kernel, strides, dilations, pads }))
 }
 
-/// The declaration of an output of which the element type is known, and nothing else.
-fn declared(name: &str, dtype: DType) -> ValueInfoProto {
-    let element = match dtype {
-        DType::F64 => tensor_proto::DataType::Double,
-        DType::F16 => tensor_proto::DataType::Float16,
-        DType::BF16 => tensor_proto::DataType::Bfloat16,
-        _ => tensor_proto::DataType::Float,
-    };
-    let tensor = type_proto::Tensor { elem_type: Some(element as i32), ..type_proto::Tensor::default() };
-    let value = Some(type_proto::Value::TensorType(tensor));
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        r#type: Some(TypeProto { value, ..TypeProto::default() }),
-        ..ValueInfoProto::default()
+/// The type of a weight's elements.
+fn element_of(dtype: DType) -> ElementType {
+    match dtype {
+        DType::F64 => ElementType::F64,
+        DType::F16 => ElementType::F16,
+        DType::BF16 => ElementType::BF16,
+        _ => ElementType::F32,
     }
+}
+
+/// The declaration of a value of which the element type is known, as a number of ONNX, and nothing else.
+pub(super) fn declaration(name: &str, element: i32) -> ValueInfoProto {
+    let tensor = type_proto::Tensor { elem_type: Some(element), ..type_proto::Tensor::default() };
+    let value = Some(type_proto::Value::TensorType(tensor));
+    let declared = TypeProto { value, ..TypeProto::default() };
+    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(declared), ..ValueInfoProto::default() }
 }
 
 /// The model with the layers' inputs as further outputs, and where each is found: `Ok` among the outputs, `Err` among
@@ -236,7 +246,7 @@ pub fn with_outputs(model: &Model, layers: &[Layer]) -> (Model, Vec<Result<usize
                 return Err(input);
             }
             Ok(graph.output.iter().position(|output| output.name() == layer.input).unwrap_or_else(|| {
-                graph.output.push(declared(&layer.input, model.weight(layer.id).dtype()));
+                graph.output.push(declaration(&layer.input, element_of(model.weight(layer.id).dtype()).to_onnx()));
                 graph.output.len() - 1
             }))
         })
