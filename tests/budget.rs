@@ -4,6 +4,7 @@ mod support;
 
 use std::path::Path;
 
+use onnx_dcomp_proto::{Message, TensorProto};
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::Value;
@@ -286,4 +287,63 @@ fn validated_drop(compressed: &Path) -> f64 {
     let ran = validate.arg(fixture("digits")).assert().success();
     let report: Value = serde_json::from_slice(&ran.get_output().stdout).expect("the program prints JSON");
     number(&report["runs"][0]["drop"]["points"])
+}
+
+#[test]
+fn every_metric_that_fits_can_be_kept_to() {
+    let folder = folder();
+    let output = folder.path().join("out.onnx");
+    for (metric, points) in [("top1", "1"), ("top5", "0.5"), ("agreement", "1"), ("relative-error", "10")] {
+        let found = search(&output, &["--metric", metric, "--max-drop", points]);
+        let confirmed = &found["search"]["confirmation"];
+        let bound: f64 = points.parse().expect("a number");
+        assert!(number(&confirmed["drop_points"]) <= bound, "{metric}: {confirmed}");
+        let chosen = found["search"]["chosen"].as_u64().expect("one is chosen");
+        assert!(found["search"]["candidates"][chosen as usize]["quality"].is_number(), "{metric}: not only lossless");
+    }
+}
+
+#[test]
+fn pixels_that_change_their_class_can_be_bounded() {
+    let root = std::env::var_os("DCOMP_DATA").map_or_else(|| Path::new("../shared").to_owned(), Into::into);
+    let (model, data) = (root.join("models/fcn8s_camvid.onnx"), root.join("data/camvid"));
+    if !model.exists() || !data.exists() {
+        eprintln!("skipped: {} or {} is not there (set DCOMP_DATA)", model.display(), data.display());
+        return;
+    }
+    let folder = folder();
+    let mut compress = program();
+    compress.arg(&model).arg("-o").arg(folder.path().join("out.onnx")).arg("--json").arg("--data").arg(&data);
+    // A plan that leaves nothing to search: the bound is held against mIoU on some frames.
+    compress.args(["--quality", "30", "--limit", "4", "--max-drop", "20", "--metric", "miou"]);
+    let ran = compress.assert().success();
+    let report: Value = serde_json::from_slice(&ran.get_output().stdout).expect("the program prints JSON");
+    assert_eq!(report["validation"]["runs"][0]["drop"]["metric"], "mean-iou");
+    let mut compress = program();
+    compress.arg(&model).arg("-o").arg(folder.path().join("other.onnx")).arg("--data").arg(&data);
+    compress.args(["--quality", "6", "--limit", "4", "--max-drop", "0.001", "--metric", "pixel-agreement"]);
+    compress.assert().code(3).stderr(contains("pixel agreement"));
+    assert_eq!(names_in(folder.path()), ["out.onnx"]);
+}
+
+#[test]
+fn samples_of_another_shape_are_refused_before_the_work() {
+    let folder = folder();
+    for number in 0..2 {
+        let set = folder.path().join(format!("samples/test_data_set_{number}"));
+        std::fs::create_dir_all(&set).expect("a new folder");
+        let tensor = TensorProto {
+            dims: vec![1, 1, 14, 14],
+            data_type: Some(1),
+            float_data: vec![0.5; 14 * 14],
+            ..TensorProto::default()
+        };
+        std::fs::write(set.join("input_0.pb"), tensor.encode_to_vec()).expect("it is written");
+    }
+    let output = folder.path().join("out.onnx");
+    let mut compress = program();
+    compress.arg(fixture("lenet5.onnx")).arg("-o").arg(&output).arg("--data").arg(folder.path().join("samples"));
+    let ended = compress.args(["--max-drop", "1", "--metric", "agreement"]).assert().code(1);
+    ended.stderr(contains("1x1x14x14").and(contains("28x28")));
+    assert!(!output.exists());
 }

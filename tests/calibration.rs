@@ -56,3 +56,33 @@ fn a_followed_network_gives_the_same_bytes_on_any_number_of_threads() {
     };
     assert!(with("1") == with("2"));
 }
+
+#[test]
+fn what_is_learnt_from_is_the_training_side_where_there_is_one_and_never_its_labels() {
+    let folder = folder();
+    let digits = folder.path().join("digits");
+    std::fs::create_dir(&digits).expect("a new folder");
+    for name in ["images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"] {
+        std::fs::copy(fixture("digits").join(format!("t10k-{name}")), digits.join(format!("t10k-{name}"))).unwrap();
+    }
+    let learn = || {
+        let output = folder.path().join("out.onnx");
+        let mut compress = program();
+        compress.arg(fixture("lenet5.onnx")).arg("-o").arg(&output).args(["--quality", "20", "--calibrate", "--json"]);
+        let ran = compress.arg("--data").arg(&digits).assert().success();
+        let report: Value = serde_json::from_slice(&ran.get_output().stdout).expect("the program prints JSON");
+        (report["evidence"].as_str().expect("a source").to_owned(), std::fs::read(output).expect("it is there"))
+    };
+    let (source, half) = learn();
+    assert!(source.contains("half that a search looks at"), "{source}");
+    let place = |name: &str| digits.join(format!("train-{name}"));
+    std::fs::copy(digits.join("t10k-images-idx3-ubyte.gz"), place("images-idx3-ubyte.gz")).unwrap();
+    std::fs::copy(digits.join("t10k-labels-idx1-ubyte.gz"), place("labels-idx1-ubyte.gz")).unwrap();
+    let (source, labelled) = learn();
+    assert!(source.contains("500 samples of the training side"), "{source}");
+    assert!(labelled != half, "all digits tell more than half of them");
+    std::fs::remove_file(place("labels-idx1-ubyte.gz")).unwrap();
+    let (source, unlabelled) = learn();
+    assert!(source.contains("500 samples of the training side"), "{source}");
+    assert!(labelled == unlabelled, "labels change nothing");
+}
