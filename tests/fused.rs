@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use onnx_dcomp::{RuntimeKind, RuntimeOptions, decompress, load};
 use onnx_dcomp_engine::Tensor;
-use onnx_dcomp_fixtures::models::fully_connected;
+use onnx_dcomp_fixtures::models::{convolution, fully_connected};
 use onnx_dcomp_ir::Model;
 use onnx_dcomp_proto::Message;
 use support::{compress, fixture, folder, program, python, root};
@@ -31,11 +31,14 @@ fn run(path: &Path, shape: &[usize]) -> Result<Vec<f32>, String> {
     fn all(error: &dyn std::error::Error) -> String {
         std::iter::successors(Some(error), |error| error.source()).map(|error| format!("{error:#}; ")).collect()
     }
-    let values = (0..shape.iter().product::<usize>()).map(|index| (index as f32 * 0.37).sin()).collect();
-    let input = Tensor::from_f32(shape.to_vec(), values).unwrap();
     let session = load(path, RuntimeKind::Tract, &RuntimeOptions::default());
-    let outputs = session.map_err(|error| all(&error))?.run(&[input]).map_err(|error| all(&error))?;
+    let outputs = session.map_err(|error| all(&error))?.run(&[wave(shape)]).map_err(|error| all(&error))?;
     Ok(outputs[0].to_f32().into_owned())
+}
+
+fn wave(shape: &[usize]) -> Tensor {
+    let values = (0..shape.iter().product::<usize>()).map(|index| (index as f32 * 0.37).sin()).collect();
+    Tensor::from_f32(shape.to_vec(), values).unwrap()
 }
 
 fn outputs(path: &Path, shape: &[usize]) -> Vec<f32> {
@@ -85,6 +88,80 @@ fn a_matmul_whose_matrix_lies_the_other_way_round_is_fused_too() {
     assert_eq!(operators(&plain), ["MatMul"]);
     assert_close(&outputs(&fused, &[1, 50]), &outputs(&plain, &[1, 50]));
     assert_eq!(outputs(&plain, &[1, 50]), outputs(&input, &[1, 50]), "nothing was lost");
+}
+
+#[test]
+fn every_convolution_is_fused_and_computes_what_the_plain_file_does() {
+    let models = [
+        (fixture("lenet5.onnx"), 2, vec![vec![1, 28, 28]]),
+        (fixture("models/windows.onnx"), 4, vec![vec![3, 21, 18], vec![4, 50]]),
+        (fixture("models/grouped_convolutions.onnx"), 2, vec![vec![8, 12, 12]]),
+    ];
+    for (model, convolutions, shapes) in models {
+        for values in ["prune(sparsity=0.8), share(clusters=16)", "share(clusters=40)"] {
+            let folder = folder();
+            let passes = format!("fold, strip, {values}, fuse(when=always), pack");
+            let (fused, plain) = fused_and_plain(&model, folder.path(), &passes);
+            let count = |path: &Path, name: &str| operators(path).iter().filter(|found| *found == name).count();
+            assert_eq!(count(&fused, "DcompSparseConv"), convolutions, "{:?}", operators(&fused));
+            assert_eq!((count(&fused, "Conv"), count(&plain, "Conv")), (0, convolutions));
+            for batch in [1, 3] {
+                let inputs: Vec<Tensor> = shapes.iter().map(|shape| wave(&[&[batch], &shape[..]].concat())).collect();
+                let outputs = [&fused, &plain].map(|path| {
+                    let session = load(path, RuntimeKind::Tract, &RuntimeOptions::default());
+                    session.unwrap().run(&inputs).unwrap()
+                });
+                for (found, expected) in outputs[0].iter().zip(&outputs[1]) {
+                    assert_eq!(found.shape(), expected.shape());
+                    assert_close(&found.to_f32(), &expected.to_f32());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sparse_convolution_is_fused_where_that_is_faster() {
+    let folder = folder();
+    let (input, output) = (folder.path().join("net.onnx"), folder.path().join("fused.onnx"));
+    for (of, operator) in [(2, "Conv"), (10, "DcompSparseConv")] {
+        let model = convolution(64, 64, 14, |index| if index % of == 0 { 0.5 } else { 0.0 });
+        std::fs::write(&input, model.encode_to_vec()).unwrap();
+        compress(&input, &output, &["--lossless", "--target", "fused"]);
+        assert!(operators(&output).contains(&operator.to_owned()), "{:?}", operators(&output));
+    }
+}
+
+#[test]
+fn images_that_do_not_fit_are_refused_by_name() {
+    let folder = folder();
+    let passes = "recognise, fuse(when=always), pack";
+    let mut model = convolution(4, 4, 14, |index| if index % 3 == 0 { 0.5 } else { 0.0 });
+    let input = folder.path().join("net.onnx");
+    let graph = model.graph.as_mut().unwrap();
+    graph.node[0].name = Some("first".to_owned());
+    let onnx_dcomp_proto::type_proto::Value::TensorType(tensor) =
+        graph.input[0].r#type.as_mut().unwrap().value.as_mut().unwrap()
+    else {
+        unreachable!("the model takes a tensor");
+    };
+    tensor.shape = None;
+    std::fs::write(&input, model.encode_to_vec()).unwrap();
+    let (fused, _) = fused_and_plain(&input, folder.path(), passes);
+    assert_eq!(operators(&fused), ["DcompSparseConv"]);
+    assert_eq!(outputs(&fused, &[2, 4, 5, 9]).len(), 2 * 4 * 5 * 9, "images of any size are taken");
+    let error = run(&fused, &[1, 5, 14, 14]).unwrap_err();
+    assert!(error.contains("4 channels") && error.contains("first"), "{error}");
+    let mut model = Model::open(&fused).unwrap();
+    model.graph_mut().node[0].attribute[0].ints = vec![0; 4];
+    model.save(&fused).unwrap();
+    let error = run(&fused, &[1, 4, 2, 2]).unwrap_err();
+    assert!(error.contains("smaller than a filter") && error.contains("first"), "{error}");
+    let mut model = Model::open(&fused).unwrap();
+    model.graph_mut().node[0].attribute[0].ints = vec![0; 3];
+    model.save(&fused).unwrap();
+    let error = run(&fused, &[1, 4, 14, 14]).unwrap_err();
+    assert!(error.contains("pads [0, 0, 0] do not fit") && error.contains("first"), "{error}");
 }
 
 #[test]

@@ -18,8 +18,11 @@ use crate::LoadError;
 /// The operator that decodes a payload into weights.
 const DECODE: &str = "DcompDecode";
 
-/// The operators that multiply with the matrix in a payload: their second input.
-const PRODUCTS: [&str; 2] = ["DcompSparseGemm", "DcompCodebookGemm"];
+/// The operators that compute on the weight in a payload: their second input.
+const PRODUCTS: [&str; 3] = ["DcompSparseGemm", "DcompCodebookGemm", CONVOLUTION];
+
+/// The one of them that takes the place of a `Conv`.
+const CONVOLUTION: &str = "DcompSparseConv";
 
 /// How much [`unpack`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -174,6 +177,9 @@ fn is_product(node: &NodeProto) -> bool {
 
 /// The standard operator that computes what `node`, a product, does.
 fn plain_product(node: NodeProto) -> NodeProto {
+    if node.op_type() == CONVOLUTION {
+        return NodeProto { op_type: Some("Conv".to_owned()), domain: None, ..node };
+    }
     let is_transposed = node.attribute.iter().any(|attribute| attribute.name() == "transB" && attribute.i() != 0);
     // A Gemm takes two-dimensional inputs alone; only a Gemm has a bias, or a matrix that lies the other way round.
     let is_gemm = is_transposed || node.input.len() > 2;

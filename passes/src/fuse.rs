@@ -1,21 +1,23 @@
-//! `fuse`: products with compressed matrices are computed on what is compressed, and never on floats.
+//! `fuse`: layers with compressed weights are computed on what is compressed, and never on floats.
 //!
 //! MatMul and Gemm with a constant matrix of few distinct values become `DcompSparseGemm` or `DcompCodebookGemm`, whose
 //! payload holds that matrix alone. A runtime that knows these operators keeps the non-zeros, or codes of four bits, in
-//! memory, which is less for a product with one vector to wait for. Which of them, or neither, is decided for each
-//! matrix by what its product with one vector would take; the costs are options, in picoseconds, measured on one core of
-//! an AMD EPYC (Zen 3).
+//! memory, which is less for a product with one vector to wait for. Conv with few non-zeros becomes `DcompSparseConv`,
+//! which multiplies for these alone. Which of them, or none, is decided for each weight by what the layer would take with
+//! one vector or image; the costs are options, in picoseconds, measured on one core of an AMD EPYC (Zen 3).
 //!
-//! Source: Han et al., "EIE: Efficient inference engine on compressed deep neural network", 2016. Cost: that of packing.
+//! Sources: Han et al., "EIE: Efficient inference engine on compressed deep neural network", 2016; Park et al., "Faster
+//! CNNs with direct sparse convolutions and guided pruning", 2017. Cost: that of packing.
+
+mod cost;
 
 use onnx_dcomp_codec::{Layout, Tensor, encode};
-use onnx_dcomp_forms::Form;
-use onnx_dcomp_ir::{Evidence, GraphIndex, Model, Weight};
+use onnx_dcomp_ir::{Evidence, GraphIndex, Model, Weight, WeightId};
 use onnx_dcomp_proto::{AttributeProto, NodeProto, TensorProto, attribute_proto, tensor_proto};
 use rayon::prelude::*;
 
 use crate::pack::{CoderChoice, DOMAIN, import};
-use crate::products::{Product, products};
+use crate::products::{Convolution, Product, convolutions, products};
 use crate::registry::Configured;
 use crate::selection::{NamePattern, Settings, check_select};
 use crate::{Pass, PassError, PassReport, node};
@@ -26,17 +28,11 @@ pub const SPARSE: &str = "DcompSparseGemm";
 /// The operator whose matrix is held as codes of four bits.
 pub const CODEBOOK: &str = "DcompCodebookGemm";
 
-/// Distinct non-zeros that `DcompSparseGemm` can hold in two bytes each, and those that it can hold at all.
-const SPARSE_VALUES: [usize; 2] = [16, 256];
-
-/// Distinct values that `DcompCodebookGemm` can hold.
-const CODEBOOK_VALUES: usize = 16;
-
-/// Bytes of a matrix that stay in a processor's cache from run to run.
-const CACHED_BYTES: usize = 1 << 23;
+/// The operator whose filters are held as their non-zeros.
+pub const CONVOLUTION: &str = "DcompSparseConv";
 
 crate::choices! {
-    /// When a product is fused.
+    /// When a layer is fused.
     pub enum When {
         /// Where that is expected to be faster.
         Faster = "faster",
@@ -48,7 +44,7 @@ crate::choices! {
 crate::options! {
     /// Options of [`Fuse`].
     pub struct FuseOptions {
-        /// When a product is fused.
+        /// When a layer is fused.
         pub when: When = When::Faster;
         /// How payloads are coded.
         pub coder: CoderChoice = CoderChoice::Auto;
@@ -60,12 +56,16 @@ crate::options! {
         pub nonzero: f64 = 430.0, within 0.0..=1e6;
         /// What an element of a matrix of four-bit codes takes, in picoseconds.
         pub code: f64 = 155.0, within 0.0..=1e6;
-        /// Matrices to fuse, by name.
+        /// What a multiplication of a dense convolution takes, in picoseconds.
+        pub multiplication: f64 = 20.0, within 0.0..=1e6;
+        /// What a multiplication of a sparse convolution takes, in picoseconds.
+        pub filter: f64 = 60.0, within 0.0..=1e6;
+        /// Weights to fuse, by name.
         pub select: NamePattern = NamePattern::all();
     }
 }
 
-/// Fuses products with the decoding of their matrix; see [the module](crate::fuse).
+/// Fuses layers with the decoding of their weight; see [the module](crate::fuse).
 pub struct Fuse {
     settings: Settings<FuseOptions>,
 }
@@ -73,8 +73,8 @@ pub struct Fuse {
 impl Configured for Fuse {
     type Options = FuseOptions;
     const NAME: &'static str = "fuse";
-    const SUMMARY: &'static str = "products with compressed matrices compute on what is compressed";
-    const SOURCE: &'static str = "Han et al., EIE, 2016";
+    const SUMMARY: &'static str = "layers with compressed weights compute on what is compressed";
+    const SOURCE: &'static str = "Han et al., EIE, 2016; Park et al., 2017";
 
     fn configured(settings: Settings<FuseOptions>) -> Self {
         Self { settings }
@@ -101,41 +101,56 @@ impl Pass for Fuse {
         };
         let shared: &Model = model;
         let elements = shared.weights().map(|(_, weight)| weight.len()).sum();
-        let fused: Vec<(Product, Result<Option<Fused>, PassError>)> = products(shared, is_meant)
+        let bias_fits =
+            |product: &Product| product.bias.as_ref().is_none_or(|bias| is_vector(shared, bias, product.outputs));
+        let products = products(shared, is_meant).into_iter().filter(bias_fits).map(Layer::Product);
+        let convolutions = convolutions(shared, is_meant).into_iter().map(Layer::Convolution);
+        let mut layers: Vec<Layer> = products.chain(convolutions).collect();
+        layers.sort_by_key(Layer::node);
+        let fused: Vec<(Layer, Result<Option<Fused>, PassError>)> = layers
             .into_par_iter()
-            .filter(|product| product.bias.as_ref().is_none_or(|bias| is_vector(shared, bias, product.outputs)))
-            .map(|product| {
-                let fused = self.fused(shared.weight(product.id), &product, elements);
-                (product, fused)
+            .map(|layer| {
+                let fused = self.fused(shared.weight(layer.weight()), &layer, elements);
+                (layer, fused)
             })
             .collect();
         let mut index = GraphIndex::new(model.graph());
         let mut count = 0;
         // The last first: numbers of the nodes before it stay.
-        for (product, fused) in fused.into_iter().rev() {
+        for (layer, fused) in fused.into_iter().rev() {
             let Some(fused) = fused? else { continue };
-            product.fuse(model, &mut index, fused);
+            layer.fuse(model, &mut index, fused);
             count += 1;
         }
         if count > 0 {
             import(&mut model.proto.opset_import);
         }
-        report.note(format!("{count} products compute on compressed weights"));
+        report.note(format!("{count} layers compute on compressed weights"));
         Ok(report)
     }
 }
 
-/// What a product becomes.
+/// What may be fused.
+enum Layer {
+    Product(Product),
+    Convolution(Convolution),
+}
+
+/// What a layer becomes.
 struct Fused {
     operator: &'static str,
     payload: Vec<u8>,
 }
 
 impl Fuse {
-    /// What becomes of the product with `weight`, in a model of `elements`; `None` where it stays what it is.
-    fn fused(&self, weight: &Weight, product: &Product, elements: usize) -> Result<Option<Fused>, PassError> {
+    /// What becomes of the layer with `weight`, in a model of `elements`; `None` where it stays what it is.
+    fn fused(&self, weight: &Weight, layer: &Layer, elements: usize) -> Result<Option<Fused>, PassError> {
         let Some(options) = self.settings.for_weight(weight) else { return Ok(None) };
-        let Some(operator) = operator(&weight.form, product, &options) else { return Ok(None) };
+        let operator = match layer {
+            Layer::Product(product) => cost::of_product(&weight.form, product.inputs, product.outputs, &options),
+            Layer::Convolution(_) => cost::of_convolution(&weight.form, &weight.shape, &options),
+        };
+        let Some(operator) = operator else { return Ok(None) };
         let layout = Layout::new(&weight.shape, weight.channel_axis);
         let tensor = Tensor { shape: &weight.shape, form: &weight.form, layout };
         let coder = options.coder.coder(weight.len(), elements);
@@ -148,27 +163,6 @@ impl Fuse {
     }
 }
 
-/// The operator for a matrix; `None` where none is suited, or the dense product is expected to be faster.
-fn operator(form: &Form, product: &Product, options: &FuseOptions) -> Option<&'static str> {
-    if matches!(form, Form::Dense(_)) {
-        return None;
-    }
-    let distinct = form.distinct_values(SPARSE_VALUES[1] + 1)?;
-    let values = distinct.iter().filter(|&&value| value != 0.0).count();
-    let (elements, nonzeros) = (form.len() as f64, form.nonzeros() as f64);
-    let dense = elements * if form.len() * 4 > CACHED_BYTES { options.dense } else { options.cached };
-    // A third byte costs about a third more; a row of a panel about as much as a dozen non-zeros.
-    let entry = options.nonzero * if values > SPARSE_VALUES[0] { 1.35 } else { 1.0 };
-    let panels = product.inputs.div_ceil(4095) as f64;
-    let sparse = entry * (nonzeros + 12.0 * panels * product.outputs as f64);
-    let codes = elements * options.code;
-    let can_be_sparse = values <= SPARSE_VALUES[1];
-    let can_be_codes = distinct.len() <= CODEBOOK_VALUES;
-    let choices = [(can_be_sparse, SPARSE, sparse), (can_be_codes, CODEBOOK, codes)];
-    let best = choices.into_iter().filter(|(can_be, ..)| *can_be).min_by(|a, b| a.2.total_cmp(&b.2))?;
-    (options.when == When::Always || best.2 < dense).then_some(best.1)
-}
-
 /// Whether `name` is a constant vector of `length` elements of the main graph.
 fn is_vector(model: &Model, name: &str, length: usize) -> bool {
     let graph = model.graph();
@@ -176,10 +170,25 @@ fn is_vector(model: &Model, name: &str, length: usize) -> bool {
     found.is_some_and(|tensor| tensor.dims == [length as i64]) && !model.is_overridable(graph, name)
 }
 
-impl Product {
-    /// Puts the fused operator in the place of the node, and takes the matrix out.
+impl Layer {
+    /// Its place among the nodes of the main graph.
+    fn node(&self) -> usize {
+        match self {
+            Self::Product(product) => product.node,
+            Self::Convolution(convolution) => convolution.node,
+        }
+    }
+
+    fn weight(&self) -> WeightId {
+        match self {
+            Self::Product(product) => product.id,
+            Self::Convolution(convolution) => convolution.id,
+        }
+    }
+
+    /// Puts the fused operator in the place of the node, and takes the weight out.
     fn fuse(&self, model: &mut Model, index: &mut GraphIndex, fused: Fused) {
-        let Some(old) = model.graph().node.get(self.node).cloned() else { return };
+        let Some(old) = model.graph().node.get(self.node()).cloned() else { return };
         if let Some(name) = node::input(&old, 1) {
             model.remove_initializer(name);
         }
@@ -192,26 +201,38 @@ impl Product {
             raw_data: Some(fused.payload.into()),
             ..TensorProto::default()
         });
-        let transposed = AttributeProto {
-            name: Some("transB".into()),
-            r#type: Some(attribute_proto::AttributeType::Int as i32),
-            i: Some(1),
-            ..AttributeProto::default()
+        let (bias, attribute) = match self {
+            Self::Product(product) if product.has_rows => (product.bias.clone(), vec![transposed()]),
+            Self::Product(product) => (product.bias.clone(), Vec::new()),
+            // What the window measures follows from the filters.
+            Self::Convolution(convolution) => {
+                let kept = old.attribute.iter().filter(|attribute| attribute.name() != "kernel_shape");
+                (convolution.bias.clone(), kept.cloned().collect())
+            }
         };
         let input = node::input(&old, 0).unwrap_or_default().to_owned();
         let node = NodeProto {
             op_type: Some(fused.operator.into()),
             domain: Some(DOMAIN.into()),
             name: old.name.clone(),
-            input: [input, name].into_iter().chain(self.bias.clone()).collect(),
+            input: [input, name].into_iter().chain(bias).collect(),
             output: old.output.clone(),
-            attribute: if self.has_rows { vec![transposed] } else { Vec::new() },
+            attribute,
             ..NodeProto::default()
         };
-        if let Some(place) = model.graph_mut().node.get_mut(self.node) {
+        if let Some(place) = model.graph_mut().node.get_mut(self.node()) {
             *place = node;
         }
-        let weight = model.weight_mut(self.id);
+        let weight = model.weight_mut(self.weight());
         weight.stored_bytes = Some(stored_bytes);
+    }
+}
+
+fn transposed() -> AttributeProto {
+    AttributeProto {
+        name: Some("transB".into()),
+        r#type: Some(attribute_proto::AttributeType::Int as i32),
+        i: Some(1),
+        ..AttributeProto::default()
     }
 }

@@ -1,4 +1,5 @@
-//! Products of an input and a constant matrix, which a pass may compute in another way.
+//! Products of an input and a constant matrix, and convolutions with constant filters, which a pass may compute in
+//! another way.
 
 use onnx_dcomp_forms::DType;
 use onnx_dcomp_ir::{GraphIndex, Model, Weight, WeightId, marker};
@@ -22,8 +23,39 @@ pub(crate) struct Product {
     pub(crate) bias: Option<String>,
 }
 
+/// A `Conv` of one or two dimensions, whose second input are filters of `f32` that nothing else reads.
+pub(crate) struct Convolution {
+    /// Its place among the nodes of the main graph.
+    pub(crate) node: usize,
+    /// The filters.
+    pub(crate) id: WeightId,
+    /// The name of what is added to each channel of the output.
+    pub(crate) bias: Option<String>,
+}
+
 /// The products of the main graph whose matrix `is_meant`, in the order of their nodes.
 pub(crate) fn products(model: &Model, is_meant: impl Fn(&Weight) -> bool) -> Vec<Product> {
+    let read =
+        |node: &NodeProto, at, id, shape: &[usize]| product(node, at, id, shape).filter(|product| product.inputs > 0);
+    on_constants(model, is_meant, read)
+}
+
+/// The convolutions of the main graph whose filters `is_meant`, in the order of their nodes.
+pub(crate) fn convolutions(model: &Model, is_meant: impl Fn(&Weight) -> bool) -> Vec<Convolution> {
+    on_constants(model, is_meant, |node, at, id, shape| {
+        node::sole_output(node)?;
+        let is_plain = node::standard_operator(node) == "Conv" && !node::has_references(node);
+        let bias = node::input(node, 2).map(str::to_owned);
+        (is_plain && (3..=4).contains(&shape.len())).then_some(Convolution { node: at, id, bias })
+    })
+}
+
+/// What `read` makes of the nodes whose second input is a weight of `f32` that `is_meant`, and that nothing else reads.
+fn on_constants<T>(
+    model: &Model,
+    is_meant: impl Fn(&Weight) -> bool,
+    read: impl Fn(&NodeProto, usize, WeightId, &[usize]) -> Option<T>,
+) -> Vec<T> {
     let graph = model.graph();
     let (index, protected) = (GraphIndex::new(graph), protected_names(&model.proto));
     let fits = |at: usize| {
@@ -37,7 +69,7 @@ pub(crate) fn products(model: &Model, is_meant: impl Fn(&Weight) -> bool) -> Vec
         let id = marker::weight_of(tensor)?;
         let weight = model.get_weight(id)?;
         (weight.dtype() == DType::F32 && is_meant(weight)).then_some(())?;
-        product(node, at, id, &weight.shape).filter(|product| product.inputs > 0)
+        read(node, at, id, &weight.shape)
     };
     (0..graph.node.len()).filter_map(fits).collect()
 }

@@ -1,10 +1,13 @@
-//! Our operators for tract: `DcompDecode` here, the fused products in `gemm`, whole models in a node in `session`.
+//! Our operators for tract: `DcompDecode` here, the fused products in `gemm`, fused convolutions in
+//! `convolution`, whole models in a node in `session`.
 //!
 //! The payload is decoded once, while tract reads the model; each weight becomes a constant, so that tract optimises
 //! the graph as if the file had been dense, and the payload vanishes from the plan.
 //!
 //! tract has no bf16: such weights arrive as f32, which holds every bf16 value exactly.
 
+mod convolution;
+mod executor;
 mod gemm;
 mod session;
 
@@ -13,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use onnx_dcomp_codec::{Decoded, Limits};
 use onnx_dcomp_forms::{DType, Values};
-use onnx_dcomp_kernels::{CODEBOOK_OPERATOR, SPARSE_OPERATOR};
+use onnx_dcomp_kernels::{CODEBOOK_OPERATOR, CONVOLUTION_OPERATOR, SPARSE_OPERATOR};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::f16;
@@ -28,6 +31,7 @@ pub fn register(onnx: &mut tract_onnx::Onnx) {
     onnx.op_register.insert(DECODE_OPERATOR, build);
     onnx.op_register.insert(SPARSE_OPERATOR, gemm::build);
     onnx.op_register.insert(CODEBOOK_OPERATOR, gemm::build);
+    onnx.op_register.insert(CONVOLUTION_OPERATOR, convolution::build);
     onnx.op_register.insert(SESSION_OPERATOR, session::build);
 }
 

@@ -4,19 +4,31 @@
 //! |---|---|
 //! | [`fused`] | a matrix out of a payload, in the memory of one of the others |
 //! | [`sparse`] | a matrix with few non-zeros, of few distinct values, times vectors |
+//! | [`convolution`] | a convolution whose filters are such a matrix |
+//! | [`threads`] | parts of an output on several threads |
+//! | [`window`] | how filters move over an image |
 //! | [`nibbles`] | a matrix of at most 16 distinct values, times vectors |
 //!
 //! Sums are taken in another order than a dense product takes them, and what a zero weight meets is not looked at: an
 //! infinite input does not become a NaN. On every processor the sums are the same to the bit.
 
+pub mod convolution;
 pub mod fused;
 pub mod nibbles;
 mod registers;
 pub mod sparse;
+pub mod threads;
+pub mod window;
 
-pub use fused::{CODEBOOK_OPERATOR, FusedError, FusedMatrix, SPARSE_OPERATOR, TRANSPOSED_ATTRIBUTE};
+pub use convolution::SparseConvolution;
+pub use fused::{
+    CODEBOOK_OPERATOR, CONVOLUTION_OPERATOR, FusedConvolution, FusedError, FusedMatrix, SPARSE_OPERATOR,
+    TRANSPOSED_ATTRIBUTE,
+};
 pub use nibbles::NibbleMatrix;
 pub use sparse::SparseMatrix;
+pub use threads::{OneThread, Threads};
+pub use window::{Padding, Window, WindowAttributes};
 
 use onnx_dcomp_forms::Form;
 

@@ -3,6 +3,8 @@
 //! A product with one vector waits for the matrix to come from memory; that a look-up costs instructions matters less
 //! than that an eighth of the bytes has to come.
 
+use std::ops::Range;
+
 use onnx_dcomp_codec::processor;
 use onnx_dcomp_forms::Form;
 
@@ -64,20 +66,28 @@ impl NibbleMatrix {
         size_of_val(&self.blocks[..])
     }
 
-    /// Adds the products of the matrix and each vector of `inputs` to `outputs`: vectors of [`Self::columns`] and of
-    /// [`Self::rows`] elements, one behind the other.
-    pub fn multiply_add(&self, inputs: &[f32], outputs: &mut [f32]) {
+    /// Adds the products of the rows `rows` of the matrix and each vector of `inputs` to `sums`, which holds for each of
+    /// these rows one number for each vector.
+    ///
+    /// `inputs` holds vectors of [`Self::columns`] elements, one behind the other.
+    pub fn multiply_rows(&self, rows: Range<usize>, inputs: &[f32], sums: &mut [f32]) {
         let row_blocks = self.columns.div_ceil(BLOCK);
-        let mut padded = vec![[0f32; BLOCK]; row_blocks];
-        for (input, output) in inputs.chunks_exact(self.columns).zip(outputs.chunks_exact_mut(self.rows)) {
+        let inputs = inputs.chunks_exact(self.columns);
+        let count = inputs.len();
+        let mut padded = vec![[0f32; BLOCK]; count * row_blocks];
+        for (input, padded) in inputs.zip(padded.chunks_exact_mut(row_blocks)) {
             padded.as_flattened_mut()[..self.columns].copy_from_slice(input);
-            let rows = self.blocks.chunks(ROWS * row_blocks).zip(output.chunks_mut(ROWS));
-            for (blocks, outputs) in rows {
-                // The last rows may be fewer; those that lack repeat the first one, and are not looked at.
-                let row = |number: usize| blocks.get(number * row_blocks..(number + 1) * row_blocks);
-                let first = &blocks[..row_blocks];
-                let sums = products(std::array::from_fn(|number| row(number).unwrap_or(first)), &padded, &self.values);
-                outputs.iter_mut().zip(sums).for_each(|(output, sum)| *output += sum);
+        }
+        let blocks = &self.blocks[rows.start * row_blocks..rows.end * row_blocks];
+        // The rows of a few sums stay in a cache while all vectors meet them.
+        for (blocks, sums) in blocks.chunks(ROWS * row_blocks).zip(sums.chunks_mut(ROWS * count)) {
+            // The last rows may be fewer; those that lack repeat the first one, and are not looked at.
+            let row = |number: usize| blocks.get(number * row_blocks..(number + 1) * row_blocks);
+            let first = &blocks[..row_blocks];
+            let rows = std::array::from_fn(|number| row(number).unwrap_or(first));
+            for (vector, input) in padded.chunks_exact(row_blocks).enumerate() {
+                let products = products(rows, input, &self.values);
+                sums.iter_mut().skip(vector).step_by(count).zip(products).for_each(|(sum, product)| *sum += product);
             }
         }
     }

@@ -11,6 +11,8 @@
 //! Source of the form: Han et al., "EIE: Efficient inference engine on compressed deep neural network", 2016, which
 //! has relative indices of four bits in their place.
 
+use std::ops::Range;
+
 use onnx_dcomp_codec::processor::{self, Work};
 use onnx_dcomp_forms::Form;
 
@@ -22,8 +24,8 @@ const PANEL: usize = 1 << COLUMN_BITS;
 const COLUMN_BITS: u32 = 12;
 /// The column that padding reads: no element of the matrix stands there.
 const PADDING: u16 = PANEL as u16 - 1;
-/// Columns of the matrix in a panel.
-const USED: usize = PANEL - 1;
+/// Columns of the matrix in a panel, at most.
+pub(crate) const USED: usize = PANEL - 1;
 /// Non-zeros that are worked on at once.
 const GROUP: usize = 8;
 /// Distinct non-zeros.
@@ -36,6 +38,8 @@ const LANES: usize = 8;
 pub struct SparseMatrix {
     rows: usize,
     columns: usize,
+    /// Columns of the matrix in a panel.
+    panel: usize,
     entries: Entries,
     /// Groups up to the end of each row, row by row within panel by panel.
     ends: Vec<u32>,
@@ -54,6 +58,12 @@ impl SparseMatrix {
     /// The matrix that `form` holds; `None` where its non-zeros have more than 256 values, or one is not finite, or
     /// where the form has not `rows * columns` elements.
     pub fn new(form: &Form, rows: usize, columns: usize, order: Order) -> Option<Self> {
+        Self::with_panels(form, rows, columns, order, USED)
+    }
+
+    /// The same, with `panel` columns in a panel, 1 to [`USED`].
+    pub(crate) fn with_panels(form: &Form, rows: usize, columns: usize, order: Order, panel: usize) -> Option<Self> {
+        debug_assert!((1..=USED).contains(&panel));
         if rows == 0 || columns == 0 || rows.checked_mul(columns) != Some(form.len()) {
             return None;
         }
@@ -62,8 +72,8 @@ impl SparseMatrix {
         if distinct.len() > MOST_VALUES {
             return None;
         }
-        let segment = |(row, column): (usize, usize)| (column / USED * rows + row, (column % USED) as u16);
-        let mut ends = vec![0u32; columns.div_ceil(USED) * rows];
+        let segment = |(row, column): (usize, usize)| (column / panel * rows + row, (column % panel) as u16);
+        let mut ends = vec![0u32; columns.div_ceil(panel) * rows];
         order.for_each(form, rows, columns, |place, value| ends[segment(place).0] += u32::from(value != 0.0));
         let mut groups = 0u32;
         let mut places = Vec::with_capacity(ends.len());
@@ -93,7 +103,45 @@ impl SparseMatrix {
         } else {
             Entries::Bytes { columns: indices, codes, values: Box::new(std::array::from_fn(value)) }
         };
-        Some(Self { rows, columns, entries, ends })
+        Some(Self { rows, columns, panel, entries, ends })
+    }
+
+    /// Non-zeros, and what pads them.
+    pub(crate) fn entries(&self) -> usize {
+        self.ends.last().map_or(0, |&groups| groups as usize * GROUP)
+    }
+
+    /// The columns of each panel.
+    pub(crate) fn panels(&self) -> impl Iterator<Item = Range<usize>> {
+        let (panel, columns) = (self.panel, self.columns);
+        (0..columns.div_ceil(panel)).map(move |number| number * panel..columns.min((number + 1) * panel))
+    }
+
+    /// Goes over the rows `rows` of panel number `panel`; `visit` gets the number of a row and its non-zeros.
+    ///
+    /// Inlined, as all that is called from within [`processor::Work`].
+    #[inline(always)]
+    pub(crate) fn for_each_row(&self, panel: usize, rows: Range<usize>, mut visit: impl RowVisitor) {
+        let (mut start, ends) = self.segments(panel, &rows);
+        let ends = rows.zip(ends);
+        match &self.entries {
+            Entries::Words { words, values } => {
+                let entry = |&word: &u16| (word & PADDING, values[usize::from(word >> COLUMN_BITS)]);
+                for (row, &end) in ends {
+                    visit.row(row, words[start..end as usize].as_flattened().iter().map(entry));
+                    start = end as usize;
+                }
+            }
+            Entries::Bytes { columns, codes, values } => {
+                let entry = |(&column, &code): (&u16, &u8)| (column, values[usize::from(code)]);
+                for (row, &end) in ends {
+                    let groups = start..end as usize;
+                    let codes = codes[groups.clone()].as_flattened();
+                    visit.row(row, columns[groups].as_flattened().iter().zip(codes).map(entry));
+                    start = end as usize;
+                }
+            }
+        }
     }
 
     /// Number of outputs.
@@ -115,32 +163,35 @@ impl SparseMatrix {
         entries + size_of_val(&self.ends[..])
     }
 
-    /// Adds the products of the matrix and each vector of `inputs` to `outputs`: vectors of [`Self::columns`] and of
-    /// [`Self::rows`] elements, one behind the other.
-    pub fn multiply_add(&self, inputs: &[f32], outputs: &mut [f32]) {
-        let inputs = inputs.chunks_exact(self.columns);
-        let count = inputs.len();
-        let mut vectors = inputs.zip(outputs.chunks_exact_mut(self.rows));
+    /// Adds the products of the rows `rows` of the matrix and each vector of `inputs` to `sums`, which holds for each of
+    /// these rows one number for each vector.
+    ///
+    /// `inputs` holds vectors of [`Self::columns`] elements, one behind the other.
+    pub fn multiply_rows(&self, rows: Range<usize>, inputs: &[f32], sums: &mut [f32]) {
+        let count = inputs.len() / self.columns;
+        let mut vectors = inputs.chunks_exact(self.columns);
         if count < LANES / 2 {
-            vectors.for_each(|(input, output)| self.multiply_add_one(input, output));
+            for (vector, input) in vectors.enumerate() {
+                self.multiply_one(rows.clone(), input, sums.get_mut(vector..).unwrap_or_default(), count);
+            }
             return;
         }
-        let mut left = count;
-        while left > 0 {
+        for first in (0..count).step_by(LANES) {
             let several = vectors.by_ref().take(LANES).collect();
-            processor::run(Several { matrix: self, vectors: several });
-            left = left.saturating_sub(LANES);
+            processor::run(Several { matrix: self, rows: rows.clone(), inputs: several, first, count, sums });
         }
     }
 
-    fn multiply_add_one(&self, input: &[f32], output: &mut [f32]) {
-        let mut start = 0;
-        for (inputs, ends) in input.chunks(USED).zip(self.ends.chunks_exact(self.rows)) {
+    /// The same for one vector; `sums` has its numbers `step` apart.
+    fn multiply_one(&self, range: Range<usize>, input: &[f32], sums: &mut [f32], step: usize) {
+        for (number, inputs) in input.chunks(self.panel).enumerate() {
             let mut panel = [0f32; PANEL];
             panel[..inputs.len()].copy_from_slice(inputs);
-            start = match &self.entries {
-                Entries::Words { words, values } => words_times(words, values, &panel, start, ends, output),
-                Entries::Bytes { columns, codes, values } => rows(start, ends, output, |groups| {
+            let (start, ends) = self.segments(number, &range);
+            let sums = sums.iter_mut().step_by(step);
+            match &self.entries {
+                Entries::Words { words, values } => words_times(words, values, &panel, start, ends, sums),
+                Entries::Bytes { columns, codes, values } => rows(start, ends, sums, |groups| {
                     let mut sums = [0f32; GROUP];
                     for (columns, codes) in columns[groups.clone()].iter().zip(&codes[groups]) {
                         for lane in 0..GROUP {
@@ -150,44 +201,57 @@ impl SparseMatrix {
                     }
                     sums
                 }),
-            };
+            }
         }
     }
+
+    /// Where the groups of the rows `rows` in panel number `panel` begin, and where those of each end.
+    #[inline(always)]
+    fn segments(&self, panel: usize, rows: &Range<usize>) -> (usize, &[u32]) {
+        let (first, end) = (panel * self.rows + rows.start, panel * self.rows + rows.end);
+        let start = first.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        (start, &self.ends[first..end])
+    }
 }
 
-/// Goes over the rows of a panel, whose groups begin at `start`, and adds to each output what `sums` makes of its groups;
-/// where the next panel begins.
+/// What is done with the rows of a panel.
+pub(crate) trait RowVisitor {
+    /// Gets the column within the panel, and the value, of each non-zero of row number `row`. Padding stands at
+    /// [`PADDING`]. To be `#[inline(always)]`.
+    fn row(&mut self, row: usize, entries: impl Iterator<Item = (u16, f32)>);
+}
+
+/// Goes over rows of a panel, whose groups begin at `start`, and adds to each of the sums what `sums` makes of its groups.
 #[inline(always)]
-fn rows(
+fn rows<'a>(
     start: usize,
     ends: &[u32],
-    outputs: &mut [f32],
-    mut sums: impl FnMut(std::ops::Range<usize>) -> [f32; GROUP],
-) -> usize {
+    totals: impl Iterator<Item = &'a mut f32>,
+    mut sums: impl FnMut(Range<usize>) -> [f32; GROUP],
+) {
     let mut start = start;
-    for (&end, output) in ends.iter().zip(outputs) {
+    for (&end, sum) in ends.iter().zip(totals) {
         let end = end as usize;
-        *output += total(sums(start..end));
+        *sum += total(sums(start..end));
         start = end;
     }
-    start
 }
 
-fn words_times(
+fn words_times<'a>(
     words: &[[u16; GROUP]],
     values: &[f32; 16],
     panel: &[f32; PANEL],
     start: usize,
     ends: &[u32],
-    outputs: &mut [f32],
-) -> usize {
+    sums: impl Iterator<Item = &'a mut f32>,
+) {
     #[cfg(target_arch = "x86_64")]
     if processor::has_avx2() {
         // SAFETY: this processor has the instructions.
         #[allow(unsafe_code)]
-        return unsafe { avx2::words_times(words, values, panel, start, ends, outputs) };
+        return unsafe { avx2::words_times(words, values, panel, start, ends, sums) };
     }
-    rows(start, ends, outputs, |groups| plain(&words[groups], values, panel))
+    rows(start, ends, sums, |groups| plain(&words[groups], values, panel));
 }
 
 /// Eight sums of products, one for each place in a group.
@@ -208,43 +272,50 @@ type Panels = [[f32; LANES]; PANEL];
 /// Several vectors at once: a non-zero meets the same column of all of them, which lie beside each other.
 struct Several<'a> {
     matrix: &'a SparseMatrix,
-    /// At most [`LANES`] inputs and their outputs.
-    vectors: Vec<(&'a [f32], &'a mut [f32])>,
+    rows: Range<usize>,
+    /// At most [`LANES`] vectors.
+    inputs: Vec<&'a [f32]>,
+    /// The number of the first of them, among `count`.
+    first: usize,
+    count: usize,
+    sums: &'a mut [f32],
 }
 
 impl Work for Several<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const HAS_AVX2: bool>(mut self) {
-        let matrix = self.matrix;
+    fn run<const HAS_AVX2: bool>(self) {
+        let Self { matrix, rows, inputs, first, count, sums } = self;
         let Ok(mut panel) = <Box<Panels>>::try_from(vec![[0f32; LANES]; PANEL]) else { return };
-        let mut start = 0;
-        for (number, ends) in matrix.ends.chunks_exact(matrix.rows).enumerate() {
-            let columns = number * USED..matrix.columns.min((number + 1) * USED);
+        for (number, columns) in matrix.panels().enumerate() {
             panel[columns.len()..].fill([0.0; LANES]);
-            for (lane, (input, _)) in self.vectors.iter().enumerate() {
+            for (lane, input) in inputs.iter().enumerate() {
                 panel.iter_mut().zip(&input[columns.clone()]).for_each(|(place, &value)| place[lane] = value);
             }
-            for (row, &end) in ends.iter().enumerate() {
-                let groups = start..end as usize;
-                let sums = match &matrix.entries {
-                    Entries::Words { words, values } => {
-                        let entry = |&word: &u16| (word, values[usize::from(word >> COLUMN_BITS)]);
-                        beside(&panel, words[groups].as_flattened().iter().map(entry))
-                    }
-                    Entries::Bytes { columns, codes, values } => {
-                        let codes = codes[groups.clone()].as_flattened();
-                        let entry = |(&column, &code): (&u16, &u8)| (column, values[usize::from(code)]);
-                        beside(&panel, columns[groups].as_flattened().iter().zip(codes).map(entry))
-                    }
-                };
-                start = end as usize;
-                for ((_, output), sum) in self.vectors.iter_mut().zip(sums) {
-                    output[row] += sum;
-                }
-            }
+            let (start, lanes) = (rows.start, first..first + inputs.len());
+            matrix.for_each_row(number, rows.clone(), Beside { panel: &panel, sums: &mut *sums, start, count, lanes });
         }
+    }
+}
+
+/// Adds the products of a row with all lanes to the sums.
+struct Beside<'a> {
+    panel: &'a Panels,
+    /// For each row from `start` on, `count` numbers, of which `lanes` are meant.
+    sums: &'a mut [f32],
+    start: usize,
+    count: usize,
+    lanes: Range<usize>,
+}
+
+impl RowVisitor for Beside<'_> {
+    #[inline(always)]
+    fn row(&mut self, row: usize, entries: impl Iterator<Item = (u16, f32)>) {
+        let sums = beside(self.panel, entries);
+        let before = (row - self.start) * self.count;
+        let targets = &mut self.sums[before + self.lanes.start..before + self.lanes.end];
+        targets.iter_mut().zip(sums).for_each(|(target, sum)| *target += sum);
     }
 }
 
@@ -270,17 +341,17 @@ mod avx2 {
 
     /// As `rows` with `plain`.
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    pub(super) fn words_times(
+    pub(super) fn words_times<'a>(
         words: &[[u16; GROUP]],
         values: &[f32; 16],
         panel: &[f32; PANEL],
         start: usize,
         ends: &[u32],
-        outputs: &mut [f32],
-    ) -> usize {
+        sums: impl Iterator<Item = &'a mut f32>,
+    ) {
         let half = |at: usize| registers::load(std::array::from_fn(|lane| values[at + lane]));
         let (low, high) = (half(0), half(8));
-        rows(start, ends, outputs, |groups| {
+        rows(start, ends, sums, |groups| {
             let mut sums = _mm256_setzero_ps();
             for group in &words[groups] {
                 let group = load(group);
@@ -305,7 +376,7 @@ mod avx2 {
                 sums = _mm256_add_ps(sums, _mm256_mul_ps(inputs, values));
             }
             registers::store(sums)
-        })
+        });
     }
 
     /// The input at `column`, from which all but twelve bits are taken out.
@@ -343,8 +414,8 @@ mod tests {
         let panel = std::array::from_fn(|column| (column as f32 * 0.31).cos());
         let ends = [7, 7, 30, 299, 300];
         let (mut plainly, mut widely) = ([0.5f32; 5], [0.5f32; 5]);
-        rows(2, &ends, &mut plainly, |groups| plain(&words[groups], &values, &panel));
-        words_times(&words, &values, &panel, 2, &ends, &mut widely);
+        rows(2, &ends, plainly.iter_mut(), |groups| plain(&words[groups], &values, &panel));
+        words_times(&words, &values, &panel, 2, &ends, widely.iter_mut());
         assert_eq!(plainly.map(f32::to_bits), widely.map(f32::to_bits));
     }
 }

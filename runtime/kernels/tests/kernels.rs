@@ -49,18 +49,29 @@ fn form(values: &[f32]) -> Form {
     Form::Dense(Values::from_f32(DType::F32, values))
 }
 
-/// Runs `multiply_add` on `count` vectors and compares.
+/// Runs `multiply_rows` on `count` vectors, all rows at once and in two parts, and compares.
 fn check(
     matrix: &[f32],
     columns: usize,
     count: usize,
-    multiply_add: impl Fn(&[f32], &mut [f32]),
+    multiply_rows: impl Fn(std::ops::Range<usize>, &[f32], &mut [f32]),
 ) -> Result<Vec<f32>, TestCaseError> {
     let rows = matrix.len() / columns;
     let inputs: Vec<f32> = (0..count * columns).map(|index| (index as f32 * 0.7).sin()).collect();
     let mut outputs: Vec<f32> = (0..count * rows).map(|index| (index as f32 * 0.3).cos()).collect();
     let expected = plain(matrix, columns, &inputs, &outputs);
-    multiply_add(&inputs, &mut outputs);
+    let by_row = |outputs: &[f32]| -> Vec<f32> {
+        (0..rows * count).map(|index| outputs[index % count * rows + index / count]).collect()
+    };
+    let mut sums = by_row(&outputs);
+    let (mut above, mut below) = (sums[..rows / 2 * count].to_vec(), sums[rows / 2 * count..].to_vec());
+    multiply_rows(0..rows, &inputs, &mut sums);
+    multiply_rows(0..rows / 2, &inputs, &mut above);
+    multiply_rows(rows / 2..rows, &inputs, &mut below);
+    prop_assert_eq!(&sums, &[above, below].concat(), "parts are the same to the bit");
+    for (index, output) in outputs.iter_mut().enumerate() {
+        *output = sums[index % rows * count + index / rows];
+    }
     for (&output, (expected, tolerance)) in outputs.iter().zip(expected) {
         prop_assert!((f64::from(output) - expected).abs() <= tolerance, "{output} against {expected}");
     }
@@ -83,10 +94,10 @@ proptest! {
         count in 1..12usize,
     ) {
         let sparse = SparseMatrix::new(&form(&matrix), rows, columns, Order::Rows).unwrap();
-        let by_rows = check(&matrix, columns, count, |inputs, outputs| sparse.multiply_add(inputs, outputs))?;
+        let by_rows = check(&matrix, columns, count, |rows, inputs, sums| sparse.multiply_rows(rows, inputs, sums))?;
         let flipped = form(&transposed(&matrix, columns));
         let sparse = SparseMatrix::new(&flipped, rows, columns, Order::Columns).unwrap();
-        let by_columns = check(&matrix, columns, count, |inputs, outputs| sparse.multiply_add(inputs, outputs))?;
+        let by_columns = check(&matrix, columns, count, |rows, inputs, sums| sparse.multiply_rows(rows, inputs, sums))?;
         prop_assert_eq!(by_rows, by_columns);
     }
 
@@ -98,10 +109,10 @@ proptest! {
         count in 1..4usize,
     ) {
         let nibbles = NibbleMatrix::new(&form(&matrix), rows, columns, Order::Rows).unwrap();
-        let by_rows = check(&matrix, columns, count, |inputs, outputs| nibbles.multiply_add(inputs, outputs))?;
+        let by_rows = check(&matrix, columns, count, |rows, inputs, sums| nibbles.multiply_rows(rows, inputs, sums))?;
         let flipped = form(&transposed(&matrix, columns));
         let nibbles = NibbleMatrix::new(&flipped, rows, columns, Order::Columns).unwrap();
-        let by_columns = check(&matrix, columns, count, |inputs, outputs| nibbles.multiply_add(inputs, outputs))?;
+        let by_columns = check(&matrix, columns, count, |rows, inputs, sums| nibbles.multiply_rows(rows, inputs, sums))?;
         prop_assert_eq!(by_rows, by_columns);
     }
 }

@@ -208,15 +208,44 @@ impl Api {
     /// See [`Self::node_name`].
     pub(crate) unsafe fn integer(self, info: *const OrtKernelInfo, name: &CStr) -> Option<i64> {
         let mut value = 0;
-        match call!(self, KernelInfoGetAttribute_int64(info, name.as_ptr(), &raw mut value)) {
-            Ok(()) => Some(value),
-            Err(Failure::Theirs(status)) => {
-                // SAFETY: the call returned it, and nothing else holds it.
+        let read = call!(self, KernelInfoGetAttribute_int64(info, name.as_ptr(), &raw mut value));
+        self.or_default(read.map(|()| Some(value)))
+    }
+
+    /// An attribute that is a list of integers; empty where the node has none of that name.
+    ///
+    /// # Safety
+    /// See [`Self::node_name`].
+    pub(crate) unsafe fn integers(self, info: *const OrtKernelInfo, name: &CStr) -> Vec<i64> {
+        let read = || {
+            let mut length = 0;
+            call!(self, KernelInfoGetAttributeArray_int64(info, name.as_ptr(), ptr::null_mut(), &raw mut length))?;
+            let mut values = vec![0; length];
+            call!(self, KernelInfoGetAttributeArray_int64(info, name.as_ptr(), values.as_mut_ptr(), &raw mut length))?;
+            Ok(values)
+        };
+        self.or_default(read())
+    }
+
+    /// An attribute that is a text; empty where the node has none of that name.
+    ///
+    /// # Safety
+    /// See [`Self::node_name`].
+    pub(crate) unsafe fn text(self, info: *const OrtKernelInfo, name: &CStr) -> String {
+        self.or_default(string(|buffer, length| {
+            call!(self, KernelInfoGetAttribute_string(info, name.as_ptr(), buffer, length))
+        }))
+    }
+
+    /// What was read, or its default where it was not there.
+    fn or_default<T: Default>(self, read: Result<T, Failure>) -> T {
+        read.unwrap_or_else(|failure| {
+            if let Failure::Theirs(status) = failure {
+                // SAFETY: a call returned it, and nothing else holds it.
                 unsafe { ((*self.0).ReleaseStatus)(status) };
-                None
             }
-            Err(Failure::Ours(_)) => None,
-        }
+            T::default()
+        })
     }
 
     /// Shape and elements of input `index`, a tensor of `f32` in a processor's memory; `None` where the node has no such

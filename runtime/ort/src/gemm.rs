@@ -11,16 +11,20 @@ use ort_sys::{
 use crate::api::{Api, Failure};
 use crate::kernel::label;
 use crate::operator::{Runs, create_with, operator as base};
+use crate::threads::Lent;
 
 /// The operators' types, as files have them.
 const SPARSE: &CStr = c"DcompSparseGemm";
 const CODEBOOK: &CStr = c"DcompCodebookGemm";
 
+/// Why a payload that only a run shows cannot be decoded.
+pub(crate) const NO_CONSTANT: &str = "its payload is no constant of the same graph, so that it cannot be decoded";
+
 /// Where the payload stands among the inputs.
-const PAYLOAD: usize = 1;
+pub(crate) const PAYLOAD: usize = 1;
 
 /// A function that onnxruntime calls to make a kernel.
-type Create = unsafe extern "system" fn(
+pub(crate) type Create = unsafe extern "system" fn(
     *const OrtCustomOp,
     *const OrtApi,
     *const OrtKernelInfo,
@@ -28,11 +32,11 @@ type Create = unsafe extern "system" fn(
 ) -> OrtStatusPtr;
 
 /// An input of f32, a payload of uint8 and maybe a bias of f32 in, one f32 tensor out.
-pub(crate) const fn operator(
+pub(crate) const fn operator<K: Runs>(
     name: unsafe extern "system" fn(*const OrtCustomOp) -> *const c_char,
     create: Create,
 ) -> OrtCustomOp {
-    let mut operator = base::<Product>();
+    let mut operator = base::<K>();
     operator.GetName = Some(name);
     operator.GetInputType = Some(input_type);
     operator.GetInputTypeCount = Some(three);
@@ -99,7 +103,7 @@ pub(crate) unsafe extern "system" fn create_codebook(
 }
 
 /// A node with its matrix.
-struct Product {
+pub(crate) struct Product {
     api: Api,
     /// What messages call the node.
     name: String,
@@ -114,9 +118,7 @@ impl Product {
         let (name, payload, transposed) =
             unsafe { (label(api, info), api.constant_bytes(info, PAYLOAD)?, api.integer(info, c"transB")) };
         let named = |reason: String| Failure::Ours(format!("node `{name}`: {reason}"));
-        let payload = payload.ok_or_else(|| {
-            named("its payload is no constant of the same graph, so that it cannot be decoded".to_owned())
-        })?;
+        let payload = payload.ok_or_else(|| named(NO_CONSTANT.to_owned()))?;
         let matrix = FusedMatrix::decode(payload, operator, transposed.unwrap_or(0) != 0);
         let matrix = matrix.map_err(|error| named(error.to_string()))?;
         Ok(Self { api, name, matrix })
@@ -157,7 +159,9 @@ impl Runs for Product {
             target.write_bytes(0, length * size_of::<f32>());
             std::slice::from_raw_parts_mut(target.cast::<f32>(), length)
         };
-        self.matrix.multiply(input, bias, outputs);
-        Ok(())
+        // SAFETY: the caller's promise.
+        let threads = unsafe { Lent::new(self.api, context) };
+        self.matrix.multiply(input, bias, outputs, &threads);
+        threads.outcome()
     }
 }

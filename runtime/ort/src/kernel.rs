@@ -7,6 +7,7 @@ use onnx_dcomp_forms::DType;
 use ort_sys::{OrtKernelContext, OrtKernelInfo};
 
 use crate::api::{Api, Failure};
+use crate::gemm::NO_CONSTANT;
 use crate::operator::Runs;
 
 /// A node with its weights, decoded.
@@ -44,8 +45,7 @@ impl Kernel {
             return Err(format!("it takes one input, the payload; found {inputs}").into());
         }
         // SAFETY: the caller's promise.
-        let payload = unsafe { api.constant_bytes(info, 0) }?
-            .ok_or_else(|| "its payload is no constant of the same graph, so that it cannot be decoded".to_owned())?;
+        let payload = unsafe { api.constant_bytes(info, 0) }?.ok_or_else(|| NO_CONSTANT.to_owned())?;
         let decoded = onnx_dcomp_codec::decode(payload, &Limits::default()).map_err(|error| error.to_string())?;
         if decoded.len() != outputs {
             let held = decoded.len();

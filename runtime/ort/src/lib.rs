@@ -27,18 +27,22 @@
 //! | `host` | sessions of the host's onnxruntime that are made in here |
 //! | `session` | `DcompSession`: a packed model as a whole in one node |
 //! | `gemm` | the products, which compute on compressed weights |
+//! | `convolution` | convolutions, which compute on compressed filters |
+//! | `threads` | onnxruntime's threads, lent to both |
 //! | `kernel` | one `DcompDecode` node: its decoded weights, and handing them out |
 //! | `operator` | what onnxruntime is told of `DcompDecode`, and registering all operators |
 
 #![allow(unsafe_code, reason = "onnxruntime's interface is one of C")]
 
 mod api;
+mod convolution;
 mod gemm;
 mod host;
 mod kernel;
 mod operator;
 mod session;
 mod tensor;
+mod threads;
 
 use ort_sys::{OrtApiBase, OrtSessionOptions, OrtStatusPtr};
 

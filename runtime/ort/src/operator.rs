@@ -8,7 +8,8 @@ use ort_sys::{
 };
 
 use crate::api::{API_VERSION, Api, Failure};
-use crate::gemm;
+use crate::convolution::{self, Convolution};
+use crate::gemm::{self, Product};
 use crate::host::Options;
 use crate::kernel::Kernel;
 use crate::session::Operator;
@@ -19,8 +20,9 @@ const NAME: &CStr = c"DcompDecode";
 const DOMAIN: &CStr = c"ai.dcomp";
 
 static DECODE: OrtCustomOp = decode();
-static SPARSE: OrtCustomOp = gemm::operator(gemm::sparse_name, gemm::create_sparse);
-static CODEBOOK: OrtCustomOp = gemm::operator(gemm::codebook_name, gemm::create_codebook);
+static SPARSE: OrtCustomOp = gemm::operator::<Product>(gemm::sparse_name, gemm::create_sparse);
+static CODEBOOK: OrtCustomOp = gemm::operator::<Product>(gemm::codebook_name, gemm::create_codebook);
+static CONVOLUTION: OrtCustomOp = gemm::operator::<Convolution>(convolution::name, convolution::create);
 
 /// Makes our operators known to the sessions of `options`, and remembers these for sessions within sessions.
 ///
@@ -34,7 +36,7 @@ pub(crate) unsafe fn register(api: Api, options: *mut OrtSessionOptions) -> Resu
     // what is decoded.
     let session = Operator::new(unsafe { Options::copied(api, options) }?);
     let session: &'static Operator = Box::leak(Box::new(session));
-    let domain = api.domain(DOMAIN, &[&DECODE, &SPARSE, &CODEBOOK, session.as_custom_op()])?;
+    let domain = api.domain(DOMAIN, &[&DECODE, &SPARSE, &CODEBOOK, &CONVOLUTION, session.as_custom_op()])?;
     // SAFETY: onnxruntime gave the options, `Api::domain` the domain.
     unsafe { api.add_domain(options, domain) }
 }

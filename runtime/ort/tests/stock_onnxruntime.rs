@@ -101,6 +101,25 @@ fn a_stock_onnxruntime_computes_on_compressed_weights() {
 }
 
 #[test]
+fn a_stock_onnxruntime_convolves_with_compressed_filters() {
+    for (model, values) in [
+        ("lenet5.onnx", "prune(sparsity=0.9), share(clusters=16)"),
+        ("models/windows.onnx", "prune(sparsity=0.8), share(clusters=200)"),
+        ("models/grouped_convolutions.onnx", "share(clusters=16)"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (fused, plain) = (folder.path().join("fused.onnx"), folder.path().join("plain.onnx"));
+        let plan = Plan::Passes(format!("fold, {values}, strip, fuse(when=always), pack"));
+        Compiler::new(root().join("fixtures").join(model)).output(fused.clone()).plan(plan).run().unwrap();
+        let operators: Vec<String> =
+            Model::open(&fused).unwrap().graph().node.iter().map(|node| node.op_type().to_owned()).collect();
+        assert!(operators.iter().any(|operator| operator == "DcompSparseConv"), "{operators:?}");
+        onnx_dcomp::decompress(&fused, &plain, &()).unwrap();
+        run_stock(&fused, &plain);
+    }
+}
+
+#[test]
 fn a_stock_onnxruntime_runs_models_with_subgraphs() {
     runs(&root().join("fixtures/models/if_branches.onnx"));
 }

@@ -8,6 +8,8 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
+use super::executor::Executor;
+
 pub(super) fn build(
     _context: &ParsingContext<'_>,
     node: &NodeProto,
@@ -133,7 +135,7 @@ impl EvalOp for Product {
         };
         ensure!(bias.is_none_or(|bias| bias.len() == rows), "the bias of a product has not its {rows} elements");
         let mut outputs = vec![0f32; shape.iter().product()];
-        self.matrix.multiply(input.try_as_plain_ram()?.as_slice::<f32>()?, bias, &mut outputs);
+        self.matrix.multiply(input.try_as_plain_ram()?.as_slice::<f32>()?, bias, &mut outputs, &Executor);
         Ok(tvec!(Tensor::from_shape(&shape, &outputs)?.into_tvalue()))
     }
 }
