@@ -67,7 +67,7 @@ fn value(of: u64) -> impl Fn(usize) -> f32 {
     move |index| {
         let random = (index as u64 ^ 0x5DEE_CE66).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let level = (random >> 32) % 16;
-        if (random >> 40) % of == 0 && (level > 0 || of == 1) { level as f32 * 0.01 - 0.07 } else { 0.0 }
+        if (random >> 40).is_multiple_of(of) && (level > 0 || of == 1) { level as f32 * 0.01 - 0.07 } else { 0.0 }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A program for a family of processors is compiled for the oldest of them. A loop that is handed to [`run`] is
 //! compiled twice, once more for processors of the x86-64-v3 level (AVX2 and bit manipulation, since 2013), and the one
-//! that fits is taken where the program runs. Both do the same integer arithmetic and give the same results.
+//! that fits is taken where the program runs; [`run_widest`] has a third, for the x86-64-v4 level (AVX-512). All do the
+//! same arithmetic in the same order and give the same results.
 
 /// Work whose body is worth compiling twice.
 pub trait Work {
@@ -27,7 +28,29 @@ pub fn run<W: Work>(work: W) -> W::Output {
     work.run::<false>()
 }
 
-/// Whether this processor has all that the functions for AVX2 of this crate are compiled for.
+/// The same, also in instructions of AVX-512: for work that fills registers of 64 bytes.
+#[inline]
+pub fn run_widest<W: Work>(work: W) -> W::Output {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx512() {
+        // SAFETY: this processor has the instructions that `run_avx512` is compiled for.
+        #[allow(unsafe_code)]
+        return unsafe { run_avx512(work) };
+    }
+    run(work)
+}
+
+/// Whether this processor has all that the functions for AVX-512 of these crates are compiled for.
+#[cfg(target_arch = "x86_64")]
+pub fn has_avx512() -> bool {
+    has_avx2()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+/// Whether this processor has all that the functions for AVX2 of these crates are compiled for.
 #[cfg(target_arch = "x86_64")]
 pub fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2")
@@ -40,5 +63,11 @@ pub fn has_avx2() -> bool {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn run_avx2<W: Work>(work: W) -> W::Output {
+    work.run::<true>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn run_avx512<W: Work>(work: W) -> W::Output {
     work.run::<true>()
 }

@@ -21,6 +21,7 @@ const FLUSH_BYTES: usize = 4;
 /// handed.
 pub(super) trait BinaryCoder {
     /// Whether this processor surely has the instructions of AVX2, and models may use them.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "nobody else asks"))]
     const HAS_AVX2: bool = false;
 
     /// Codes `bit`, which is 1 with probability `one / 65536`; `one` is in `1..=65535`.

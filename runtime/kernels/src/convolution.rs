@@ -117,7 +117,7 @@ impl SparseConvolution {
                     let filters = first..end.min(first + part.len());
                     let outputs = part.by_ref().take(filters.len()).collect();
                     first = filters.end;
-                    processor::run(Convolve { convolution: self, image, offsets, filters, bias, outputs });
+                    processor::run_widest(Convolve { convolution: self, image, offsets, filters, bias, outputs });
                 }
             });
         }

@@ -1,26 +1,45 @@
 //! A dense matrix of at most 16 distinct values, times vectors: four bits an element, looked up within registers.
 //!
-//! A product with one vector waits for the matrix to come from memory; that a look-up costs instructions matters less
-//! than that an eighth of the bytes has to come.
+//! A product with one vector waits for the matrix to come from memory, and an eighth of the bytes has to come. What is left
+//! is the look-up. 16 numbers of 32 bits are four tables of 16 bytes, one for each byte of a number, and every
+//! processor looks up bytes in such a table, for a whole register at once; two rounds of interleaving put the numbers
+//! together. AVX-512 has an instruction for the whole look-up.
+//!
+//! | module | instructions |
+//! |---|---|
+//! | `avx2` | x86-64 since 2013 |
+//! | `avx512` | x86-64, many since 2017 |
+//! | `neon` | every 64-bit ARM |
+//!
+//! All of them, and the loop in plain Rust for the rest, add up in the same order: their sums have the same bits.
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
 use onnx_dcomp_codec::processor;
 use onnx_dcomp_forms::Form;
 
 use crate::Order;
 use crate::registers::total;
 
-/// Elements of a row that lie in one block.
-const BLOCK: usize = LANES * NIBBLES;
-const LANES: usize = 8;
-/// Elements in a word of a block.
-const NIBBLES: usize = 8;
-/// Rows that are worked on at once: so many sums hide how long an addition takes.
-const ROWS: usize = 4;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
-/// Codes of 64 elements of a row: element `8 * nibble + lane` in nibble `nibble`, from the lowest, of word `lane`.
-type Block = [u32; LANES];
+/// Elements of a row that lie in one block.
+const BLOCK: usize = 2 * BYTES;
+const BYTES: usize = 32;
+/// Rows that are worked on at once: so many share the loads of an input.
+const ROWS: usize = 2;
+
+/// Codes of 64 elements of a row: those of the first 32 in the low halves of the bytes, those of the others in the high ones.
+type Block = [u8; BYTES];
+
+/// Sums of a row, one for each byte of a block.
+type Sums = [f32; BYTES];
 
 /// A matrix of `rows` outputs and `columns` inputs.
 #[derive(Debug, Clone)]
@@ -41,11 +60,11 @@ impl NibbleMatrix {
         }
         let distinct = form.distinct_values(16)?;
         let row_blocks = columns.div_ceil(BLOCK);
-        let mut blocks = vec![[0; LANES]; rows * row_blocks];
+        let mut blocks = vec![[0; BYTES]; rows * row_blocks];
         order.for_each(form, rows, columns, |(row, column), value| {
-            let code = distinct.binary_search_by(|other| other.total_cmp(&(value + 0.0))).unwrap_or(0) as u32;
-            let (lane, nibble) = (column % LANES, column % BLOCK / LANES);
-            blocks[row * row_blocks + column / BLOCK][lane] |= code << (4 * nibble);
+            let code = distinct.binary_search_by(|other| other.total_cmp(&(value + 0.0))).unwrap_or(0) as u8;
+            let is_high = column % BLOCK >= BYTES;
+            blocks[row * row_blocks + column / BLOCK][column % BYTES] |= code << if is_high { 4 } else { 0 };
         });
         let values = std::array::from_fn(|code| distinct.get(code).copied().unwrap_or(0.0));
         Some(Self { rows, columns, blocks, values })
@@ -94,29 +113,41 @@ impl NibbleMatrix {
 }
 
 fn products(rows: [&[Block]; ROWS], input: &[[f32; BLOCK]], values: &[f32; 16]) -> [f32; ROWS] {
+    /// In the widest instructions that this processor has.
     #[cfg(target_arch = "x86_64")]
-    let sums = if processor::has_avx2() {
-        // SAFETY: this processor has the instructions.
-        #[allow(unsafe_code)]
-        unsafe {
-            avx2::sums(rows, input, values)
+    fn widest(rows: [&[Block]; ROWS], input: &[[f32; BLOCK]], values: &[f32; 16]) -> [Sums; ROWS] {
+        if processor::has_avx512() {
+            // SAFETY: this processor has the instructions.
+            #[allow(unsafe_code)]
+            return unsafe { avx512::sums(rows, input, values) };
         }
-    } else {
+        if processor::has_avx2() {
+            // SAFETY: this processor has the instructions.
+            #[allow(unsafe_code)]
+            return unsafe { avx2::sums(rows, input, values) };
+        }
         sums(rows, input, values)
-    };
-    #[cfg(not(target_arch = "x86_64"))]
-    let sums = sums(rows, input, values);
-    sums.map(total)
+    }
+    #[cfg(target_arch = "aarch64")]
+    use neon::sums as widest;
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    use sums as widest;
+
+    widest(rows, input, values).map(|sums| {
+        let sixteen: [f32; 16] = std::array::from_fn(|lane| sums[lane] + sums[lane + 16]);
+        total(std::array::from_fn(|lane| sixteen[lane] + sixteen[lane + 8]))
+    })
 }
 
-/// For each row the sums over the elements of each lane.
-fn sums(rows: [&[Block]; ROWS], input: &[[f32; BLOCK]], values: &[f32; 16]) -> [[f32; LANES]; ROWS] {
+/// For each row the sums over the elements of each byte.
+#[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "tests compare with it"))]
+fn sums(rows: [&[Block]; ROWS], input: &[[f32; BLOCK]], values: &[f32; 16]) -> [Sums; ROWS] {
     rows.map(|row| {
-        let mut sums = [0f32; LANES];
+        let mut sums = [0f32; BYTES];
         for (block, input) in row.iter().zip(input) {
-            for (nibble, inputs) in input.as_chunks::<LANES>().0.iter().enumerate() {
-                for lane in 0..LANES {
-                    sums[lane] += values[(block[lane] >> (4 * nibble) & 15) as usize] * inputs[lane];
+            for (inputs, shift) in input.as_chunks::<BYTES>().0.iter().zip([0, 4]) {
+                for byte in 0..BYTES {
+                    sums[byte] += values[usize::from(block[byte] >> shift & 15)] * inputs[byte];
                 }
             }
         }
@@ -124,46 +155,10 @@ fn sums(rows: [&[Block]; ROWS], input: &[[f32; BLOCK]], values: &[f32; 16]) -> [
     })
 }
 
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use std::arch::x86_64::*;
-
-    use super::{BLOCK, Block, LANES, ROWS};
-    use crate::registers::{load, store};
-
-    /// As [`super::sums`].
-    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    pub(super) fn sums(rows: [&[Block]; ROWS], input: &[[f32; BLOCK]], values: &[f32; 16]) -> [[f32; LANES]; ROWS] {
-        let half = |at: usize| load(std::array::from_fn(|lane| values[at + lane]));
-        let (low, high) = (half(0), half(8));
-        let mut sums = [_mm256_setzero_ps(); ROWS];
-        let mut rows = rows.map(|row| row.iter());
-        for input in input {
-            let mut blocks =
-                rows.each_mut().map(|row| row.next().map_or(_mm256_setzero_si256(), |block| load_block(block)));
-            for inputs in input.as_chunks::<LANES>().0 {
-                let inputs = load(*inputs);
-                for (sum, block) in sums.iter_mut().zip(&mut blocks) {
-                    let [low, high] = [low, high].map(|half| _mm256_permutevar8x32_ps(half, *block));
-                    let is_high = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(*block));
-                    let values = _mm256_blendv_ps(low, high, is_high);
-                    *sum = _mm256_add_ps(*sum, _mm256_mul_ps(values, inputs));
-                    *block = _mm256_srli_epi32::<4>(*block);
-                }
-            }
-        }
-        sums.map(|lanes| store(lanes))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn load_block(block: &Block) -> __m256i {
-        // SAFETY: the 32 bytes that are read are those of the array; the instruction asks for no alignment.
-        #[allow(unsafe_code)]
-        unsafe {
-            _mm256_loadu_si256(block.as_ptr().cast())
-        }
-    }
+/// Byte number `byte` of each of the values.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn table(values: &[f32; 16], byte: usize) -> [u8; 16] {
+    values.map(|value| value.to_le_bytes()[byte])
 }
 
 #[cfg(test)]
@@ -171,20 +166,32 @@ mod tests {
     use super::*;
 
     #[test]
-    #[cfg(target_arch = "x86_64")]
     fn all_instructions_give_the_same_sums() {
-        if !processor::has_avx2() {
-            return;
-        }
-        let block = |index: u32| std::array::from_fn(|lane| (8 * index + lane as u32).wrapping_mul(0x9E37_79B1));
+        let block = |index: u32| {
+            std::array::from_fn(|byte| ((32 * index + byte as u32 + 1).wrapping_mul(0x9E37_79B9) >> 20) as u8)
+        };
         let rows: [Vec<Block>; ROWS] = std::array::from_fn(|row| (0..9).map(|at| block(9 * row as u32 + at)).collect());
         let input: Vec<[f32; BLOCK]> =
             (0..9).map(|at| std::array::from_fn(|column| ((64 * at + column) as f32 * 0.31).cos())).collect();
         let values = std::array::from_fn(|code| (code as f32 * 0.77).sin());
         let rows = rows.each_ref().map(|row| &row[..]);
-        // SAFETY: this processor has the instructions.
-        #[allow(unsafe_code)]
-        let wide = unsafe { avx2::sums(rows, &input, &values) };
-        assert_eq!(wide, sums(rows, &input, &values));
+        let plainly = sums(rows, &input, &values);
+        assert!(plainly.as_flattened().iter().all(|sum| sum.is_finite() && *sum != 0.0));
+        #[cfg(target_arch = "x86_64")]
+        if processor::has_avx2() {
+            // SAFETY: this processor has the instructions.
+            #[allow(unsafe_code)]
+            let wide = unsafe { avx2::sums(rows, &input, &values) };
+            assert_eq!(wide, plainly, "AVX2");
+        }
+        #[cfg(target_arch = "x86_64")]
+        if processor::has_avx512() {
+            // SAFETY: this processor has the instructions.
+            #[allow(unsafe_code)]
+            let wide = unsafe { avx512::sums(rows, &input, &values) };
+            assert_eq!(wide, plainly, "AVX-512");
+        }
+        #[cfg(target_arch = "aarch64")]
+        assert_eq!(neon::sums(rows, &input, &values), plainly, "NEON");
     }
 }

@@ -19,6 +19,9 @@ use onnx_dcomp_forms::Form;
 use crate::Order;
 use crate::registers::total;
 
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
 /// Columns of a panel.
 const PANEL: usize = 1 << COLUMN_BITS;
 const COLUMN_BITS: u32 = 12;
@@ -178,7 +181,7 @@ impl SparseMatrix {
         }
         for first in (0..count).step_by(LANES) {
             let several = vectors.by_ref().take(LANES).collect();
-            processor::run(Several { matrix: self, rows: rows.clone(), inputs: several, first, count, sums });
+            processor::run_widest(Several { matrix: self, rows: rows.clone(), inputs: several, first, count, sums });
         }
     }
 
@@ -246,10 +249,14 @@ fn words_times<'a>(
     sums: impl Iterator<Item = &'a mut f32>,
 ) {
     #[cfg(target_arch = "x86_64")]
-    if processor::has_avx2() {
+    if processor::has_avx512() {
         // SAFETY: this processor has the instructions.
         #[allow(unsafe_code)]
-        return unsafe { avx2::words_times(words, values, panel, start, ends, sums) };
+        return unsafe { wide::avx512(words, values, panel, start, ends, sums) };
+    } else if processor::has_avx2() {
+        // SAFETY: this processor has the instructions.
+        #[allow(unsafe_code)]
+        return unsafe { wide::avx2(words, values, panel, start, ends, sums) };
     }
     rows(start, ends, sums, |groups| plain(&words[groups], values, panel));
 }
@@ -332,75 +339,6 @@ fn beside(panel: &Panels, entries: impl Iterator<Item = (u16, f32)>) -> [f32; LA
     sums
 }
 
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use std::arch::x86_64::*;
-
-    use super::{COLUMN_BITS, GROUP, PADDING, PANEL, rows};
-    use crate::registers;
-
-    /// As `rows` with `plain`.
-    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    pub(super) fn words_times<'a>(
-        words: &[[u16; GROUP]],
-        values: &[f32; 16],
-        panel: &[f32; PANEL],
-        start: usize,
-        ends: &[u32],
-        sums: impl Iterator<Item = &'a mut f32>,
-    ) {
-        let half = |at: usize| registers::load(std::array::from_fn(|lane| values[at + lane]));
-        let (low, high) = (half(0), half(8));
-        rows(start, ends, sums, |groups| {
-            let mut sums = _mm256_setzero_ps();
-            for group in &words[groups] {
-                let group = load(group);
-                let columns = _mm_and_si128(group, _mm_set1_epi16(PADDING as i16));
-                let (near, far) = (_mm_cvtsi128_si64(columns) as u64, _mm_extract_epi64::<1>(columns) as u64);
-                let at = |columns: u64, place: u32| input(panel, (columns >> (16 * place)) as u16);
-                let inputs = _mm256_setr_ps(
-                    at(near, 0),
-                    at(near, 1),
-                    at(near, 2),
-                    at(near, 3),
-                    at(far, 0),
-                    at(far, 1),
-                    at(far, 2),
-                    at(far, 3),
-                );
-                let wide = _mm256_cvtepu16_epi32(group);
-                let codes = _mm256_srli_epi32::<{ COLUMN_BITS as i32 }>(wide);
-                let is_high = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide));
-                let [low, high] = [low, high].map(|half| _mm256_permutevar8x32_ps(half, codes));
-                let values = _mm256_blendv_ps(low, high, is_high);
-                sums = _mm256_add_ps(sums, _mm256_mul_ps(inputs, values));
-            }
-            registers::store(sums)
-        });
-    }
-
-    /// The input at `column`, from which all but twelve bits are taken out.
-    #[inline(always)]
-    fn input(panel: &[f32; PANEL], column: u16) -> f32 {
-        debug_assert!(usize::from(column) < PANEL);
-        // SAFETY: the caller has masked each of the four columns with `PADDING`, the last place of the panel.
-        #[allow(unsafe_code)]
-        unsafe {
-            *panel.get_unchecked(usize::from(column))
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn load(group: &[u16; GROUP]) -> __m128i {
-        // SAFETY: the 16 bytes that are read are those of the array; the instruction asks for no alignment.
-        #[allow(unsafe_code)]
-        unsafe {
-            _mm_loadu_si128(group.as_ptr().cast())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,9 +351,20 @@ mod tests {
         let values = std::array::from_fn(|code| (code as f32 * 0.77).sin());
         let panel = std::array::from_fn(|column| (column as f32 * 0.31).cos());
         let ends = [7, 7, 30, 299, 300];
-        let (mut plainly, mut widely) = ([0.5f32; 5], [0.5f32; 5]);
+        let mut plainly = [0.5f32; 5];
         rows(2, &ends, plainly.iter_mut(), |groups| plain(&words[groups], &values, &panel));
-        words_times(&words, &values, &panel, 2, &ends, widely.iter_mut());
-        assert_eq!(plainly.map(f32::to_bits), widely.map(f32::to_bits));
+        #[cfg(target_arch = "x86_64")]
+        for (has, name) in [(processor::has_avx2(), "AVX2"), (processor::has_avx512(), "AVX-512")] {
+            let mut widely = [0.5f32; 5];
+            let sums = widely.iter_mut();
+            // SAFETY: this processor has the instructions.
+            #[allow(unsafe_code)]
+            match name {
+                _ if !has => continue,
+                "AVX2" => unsafe { wide::avx2(&words, &values, &panel, 2, &ends, sums) },
+                _ => unsafe { wide::avx512(&words, &values, &panel, 2, &ends, sums) },
+            }
+            assert_eq!(plainly.map(f32::to_bits), widely.map(f32::to_bits), "{name}");
+        }
     }
 }
