@@ -31,7 +31,7 @@ use crate::output::Staged;
 use crate::plan::{Choices, Resolved};
 use crate::report::{Compilation, Outcome, WeightsBefore};
 use crate::validation::{Comparison, Samples, Validator};
-use crate::{Error, Plan, Target, Watch, fidelity};
+use crate::{Error, Plan, Target, Tuning, Watch, fidelity};
 
 /// Key of the entry in `metadata_props` that says how a file was made.
 pub const METADATA_KEY: &str = "ai.dcomp";
@@ -53,6 +53,7 @@ pub struct Compiler {
     output: Option<PathBuf>,
     plan: Plan,
     choices: Choices,
+    tuning: Option<Tuning>,
     threads: usize,
     check: Option<Check>,
     max_bytes: Option<u64>,
@@ -88,6 +89,7 @@ impl Compiler {
             output: None,
             plan: Plan::default(),
             choices: Choices::default(),
+            tuning: None,
             threads: 0,
             check: None,
             max_bytes: None,
@@ -120,7 +122,7 @@ impl Compiler {
     }
 
     fn compile(&self, watch: &dyn Watch) -> Result<Compilation, Error> {
-        let plan = self.plan.resolve(self.choices)?;
+        let plan = self.resolve(watch)?;
         self.check_sparsity_goal(&plan)?;
         self.check_depfile()?;
         let staged = self.output.as_deref().map(Staged::beside).transpose()?;
@@ -185,6 +187,21 @@ impl Compiler {
         let sessions = ran.sessions.filter(|_| outcome == Outcome::Compressed);
         self.deliver(Places { staged, depfile, report }, (written, sessions), ran.failure, &mut made, watch)?;
         Ok(made)
+    }
+
+    /// The plan, with what layers take.
+    fn resolve(&self, watch: &dyn Watch) -> Result<Resolved, Error> {
+        let plan = self.plan.resolve(self.choices)?;
+        match &self.tuning {
+            None => Ok(plan),
+            Some(tuning) if plan.fuses() => {
+                self.plan.resolve(Choices { costs: Some(tuning.costs(watch)?), ..self.choices })
+            }
+            Some(_) => {
+                let reason = "what layers take was given, but no layer is to be fused; add --target fused";
+                Err(Error::Usage(reason.to_owned()))
+            }
+        }
     }
 
     /// Writes `model` and what goes with it, and puts all of it into its place.

@@ -16,6 +16,7 @@
 //! | [`compile`] | [`Compiler`]: from file to file |
 //! | [`plan`] | [`Plan`]: which passes run; [`Target`]: what the output is made of |
 //! | [`budget`] | the search for the smallest file within a bound |
+//! | [`costs`] | what layers take on a processor, for the target `fused` |
 //! | [`quality`] | [`Quality`]: what to aim for |
 //! | [`evidence`] | what is found out about a network before it is compressed, and kept |
 //! | [`fidelity`] | how far the outputs are from the original's, without data |
@@ -33,6 +34,7 @@
 pub mod budget;
 pub mod cli;
 pub mod compile;
+pub mod costs;
 pub mod decompress;
 pub mod error;
 pub mod evidence;
@@ -49,6 +51,7 @@ pub mod watch;
 
 pub use budget::{Budget, Search};
 pub use compile::Compiler;
+pub use costs::{Costs, Tuning};
 pub use decompress::{Decompressed, decompress};
 pub use error::Error;
 pub use inspect::{Inspection, inspect};

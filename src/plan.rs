@@ -11,7 +11,7 @@ use onnx_dcomp_passes::options::unknown_choice;
 use onnx_dcomp_passes::pipeline::StepText;
 use onnx_dcomp_passes::{PRESETS, Pipeline, PipelineText, Preset, Recipe, Rules};
 
-use crate::{Error, Quality};
+use crate::{Costs, Error, Quality};
 
 /// What to do with a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +99,7 @@ pub(crate) struct Choices {
     pub(crate) target: Target,
     pub(crate) coder: Option<Coder>,
     pub(crate) seed: Option<u64>,
+    pub(crate) costs: Option<Costs>,
 }
 
 /// A plan, read and checked.
@@ -122,6 +123,9 @@ const SEARCHED: &str = "quantize";
 /// The preset that leaves the sparsities of [`PRUNES`] to a search too.
 const ITERATIVE: &str = "iterative";
 const PRUNES: &str = "prune";
+
+/// The pass that weighs costs.
+const FUSES: &str = "fuse";
 
 /// Passes that say what the file is made of; a target has its own in their place.
 const LOWERING: [&str; 3] = ["pack", "lower", "portable"];
@@ -176,6 +180,11 @@ impl Resolved {
     pub(crate) fn can_search(&self) -> bool {
         let is_open = |step: &StepText| !step.options.iter().any(|(name, _)| name == "quality" || name == "step");
         self.text.steps.iter().any(|step| step.name == SEARCHED && is_open(step))
+    }
+
+    /// Whether layers are to compute on compressed weights.
+    pub(crate) fn fuses(&self) -> bool {
+        self.text.steps.iter().any(|step| step.name == FUSES)
     }
 
     /// The step whose sparsities are left to a search, weight by weight.
@@ -324,7 +333,7 @@ fn with_choices(mut text: PipelineText, choices: Choices) -> PipelineText {
         Target::Packed | Target::Session => {}
         Target::Fused => {
             let place = text.steps.iter().position(|step| step.name == "pack").unwrap_or(text.steps.len());
-            text.steps.insert(place, step("fuse", Vec::new()));
+            text.steps.insert(place, step(FUSES, Vec::new()));
         }
         Target::Dense => text.steps.push(step("lower", vec![("target".to_owned(), "dense".to_owned())])),
         Target::Portable | Target::PortableInt4 => {
@@ -335,6 +344,13 @@ fn with_choices(mut text: PipelineText, choices: Choices) -> PipelineText {
             }
             text = text.with_default("scheme", "fixed");
             text.steps.push(step("portable", Vec::new()));
+        }
+    }
+    for step in text.steps.iter_mut().filter(|step| step.name == FUSES) {
+        for (name, value) in choices.costs.iter().flat_map(Costs::options) {
+            if step.options.iter().all(|(given, _)| *given != name) {
+                step.options.push((name, value));
+            }
         }
     }
     if let Some(coder) = choices.coder {

@@ -229,3 +229,68 @@ for tensor in onnx.load(sys.argv[2]).graph.initializer:
 ";
     assert!(comparison.arg("-c").arg(COMPARE).arg(&decoded).arg(&plain).status().unwrap().success());
 }
+
+/// Costs with which every layer is faster so, or dense.
+fn costs(folder: &Path, dense: f64) -> PathBuf {
+    let file = folder.join("costs.toml");
+    let text =
+        format!("dense = {dense}\ncached = {dense}\nnonzero = 10\ncode = 10\nmultiplication = {dense}\nfilter = 10\n");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn costs_in_a_file_decide_what_is_fused() {
+    let folder = folder();
+    let fused = folder.path().join("fused.onnx");
+    for (dense, expected) in [(0.0, 0), (1e6, 4)] {
+        let tune = format!("--tune={}", costs(folder.path(), dense).display());
+        let depfile = folder.path().join("rule.d");
+        let depfile_text = depfile.to_str().unwrap();
+        compress(&fixture("lenet5.onnx"), &fused, &["--target", "fused", &tune, "--depfile", depfile_text]);
+        let found = operators(&fused);
+        let is_fused =
+            |name: &&String| ["DcompSparseConv", "DcompSparseGemm", "DcompCodebookGemm"].contains(&name.as_str());
+        assert_eq!(found.iter().filter(is_fused).count(), expected, "{found:?}");
+        assert!(std::fs::read_to_string(depfile).unwrap().contains("costs.toml"), "the output depends on the costs");
+    }
+}
+
+#[test]
+fn costs_that_cannot_be_used_are_refused() {
+    let folder = folder();
+    let (output, file) = (folder.path().join("out.onnx"), costs(folder.path(), 50.0));
+    let refused = |target: &str, file: &Path| {
+        let tune = format!("--tune={}", file.display());
+        let mut program = program();
+        let said = program.arg(fixture("lenet5.onnx")).arg("-o").arg(&output).args(["--target", target, &tune]);
+        let said = said.assert().failure();
+        assert!(!output.exists());
+        let said = said.get_output();
+        (said.status.code(), String::from_utf8_lossy(&said.stderr).into_owned())
+    };
+    let (code, said) = refused("packed", &file);
+    assert!(code == Some(2) && said.contains("--target fused"), "{said}");
+    let (code, said) = refused("fused", Path::new("nowhere.toml"));
+    assert!(code == Some(1) && said.contains("nowhere.toml"), "{said}");
+    std::fs::write(&file, "dense = 1").unwrap();
+    let (code, said) = refused("fused", &file);
+    assert!(code == Some(2) && said.contains("cached") && said.contains("costs.toml"), "{said}");
+    costs(folder.path(), -1.0);
+    let (code, said) = refused("fused", &file);
+    assert!(code == Some(2) && said.contains("dense = -1") && said.contains("picoseconds"), "{said}");
+}
+
+#[test]
+fn what_is_measured_here_can_be_given() {
+    let folder = folder();
+    let (file, output) = (folder.path().join("costs.toml"), folder.path().join("out.onnx"));
+    let said = program().args(["tune", "--json", "-o"]).arg(&file).assert().success();
+    let said: serde_json::Value = serde_json::from_slice(&said.get_output().stdout).unwrap();
+    let read: toml::Value = toml::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    for name in ["dense", "cached", "nonzero", "code", "multiplication", "filter"] {
+        assert_eq!(said[name].as_f64(), read[name].as_float(), "{name}");
+        assert!(said[name].as_f64().unwrap() > 0.0, "{name}");
+    }
+    compress(&fixture("lenet300.onnx"), &output, &["--target", "fused", &format!("--tune={}", file.display())]);
+}

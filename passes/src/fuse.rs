@@ -22,6 +22,8 @@ use crate::registry::Configured;
 use crate::selection::{NamePattern, Settings, check_select};
 use crate::{Pass, PassError, PassReport, node};
 
+pub use cost::{convolution_work, product_work};
+
 /// The operator whose matrix is held as its non-zeros.
 pub const SPARSE: &str = "DcompSparseGemm";
 

@@ -13,7 +13,7 @@ use super::{Shown, print, print_json};
 use crate::budget::goal::metric;
 use crate::budget::{Budget, Confidence, Floor, Goal};
 use crate::report::compilation::Detail;
-use crate::{Coder, Compiler, Error, Plan, PrintAfter, Quality, Target, Verify};
+use crate::{Coder, Compiler, Error, Plan, PrintAfter, Quality, Target, Tuning, Verify};
 
 /// Compress a model.
 #[derive(Debug, Args)]
@@ -100,12 +100,16 @@ struct PlanOptions {
     /// A pipeline and rules for single weights, in TOML.
     #[arg(long, value_name = "FILE", group = "plan")]
     recipe: Option<PathBuf>,
-    /// What the output is made of: packed (smallest), fused (the same, and products compute on what is compressed,
+    /// What the output is made of: packed (smallest), fused (the same, and layers compute on what is compressed,
     /// where that is faster), session (packed, as one node that runs as fast as dense in an onnxruntime with nothing but
     /// our operator library), portable (standard operators alone, needs nothing of ours), portable-int4 (the same,
     /// with 4-bit MatMulNBits), dense (plain floats, no smaller) [default: packed].
     #[arg(long)]
     target: Option<Target>,
+    /// What layers take on the processor that will run the model, where layers are fused: a file that `onnx-dcomp tune`
+    /// wrote, or without one what is measured here and now [default: that of an AMD EPYC].
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    tune: Option<Option<PathBuf>>,
     /// The entropy coder: small (fewest bytes), fast (decodes at memory speed), huffman [default: small, and
     /// fast for the large weights of large models].
     #[arg(long)]
@@ -152,6 +156,9 @@ fn compiler(arguments: Compress) -> Result<Compiler, Error> {
     }
     if let Some(target) = arguments.plan.target {
         compiler = compiler.target(target);
+    }
+    if let Some(file) = arguments.plan.tune {
+        compiler = compiler.tune(file.map_or(Tuning::Here, Tuning::File));
     }
     if let Some(coder) = arguments.plan.coder {
         compiler = compiler.coder(coder);

@@ -7,6 +7,7 @@
 //! | `decompress` | `onnx-dcomp decompress IN -o OUT` |
 //! | `inspect` | `onnx-dcomp inspect FILE` |
 //! | `passes` | `onnx-dcomp passes [NAME]` |
+//! | `tune` | `onnx-dcomp tune [-o FILE]` |
 //! | `samples` | options that say how samples become inputs |
 //! | `terminal` | what is shown, and where |
 
@@ -16,6 +17,7 @@ mod inspect;
 mod passes;
 mod samples;
 mod terminal;
+mod tune;
 mod validate;
 
 use std::ffi::OsString;
@@ -71,6 +73,7 @@ enum Command {
     Decompress(decompress::Decompress),
     Inspect(inspect::Inspect),
     Passes(passes::Passes),
+    Tune(tune::Tune),
     /// Print a script that completes command lines in a shell.
     Completions {
         /// The shell.
@@ -116,6 +119,7 @@ pub fn run() -> ExitCode {
         Some(Command::Decompress(arguments)) => decompress::run(arguments),
         Some(Command::Inspect(arguments)) => inspect::run(arguments),
         Some(Command::Passes(arguments)) => passes::run(arguments),
+        Some(Command::Tune(arguments)) => tune::run(arguments),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut CommandLine::command(), "onnx-dcomp", &mut io::stdout());
             Ok(())

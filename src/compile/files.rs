@@ -6,9 +6,9 @@ use onnx_dcomp_engine::PreprocessOptions;
 use onnx_dcomp_ir::Model;
 
 use super::Compiler;
-use crate::Error;
 use crate::output::is_same_file;
 use crate::plan::Resolved;
+use crate::{Error, Tuning};
 
 impl Compiler {
     /// Whether `model`, written as it is to the output's place, finds its external data there.
@@ -53,6 +53,9 @@ impl Compiler {
         files.extend(original.source().external_files().map(Path::to_owned));
         files.extend(plan.recipe_file().map(Path::to_owned));
         files.extend(self.preprocess_file());
+        if let Some(Tuning::File(file)) = &self.tuning {
+            files.push(file.clone());
+        }
         files
     }
 

@@ -9,7 +9,7 @@ use super::{Check, Compiler};
 use crate::budget::Goal;
 use crate::observe::{PrintAfter, Verify};
 use crate::validation::Samples;
-use crate::{Plan, Quality, Target};
+use crate::{Plan, Quality, Target, Tuning};
 
 impl Compiler {
     /// Where the compressed model goes; it may be the input itself. Default: nothing is written.
@@ -36,6 +36,13 @@ impl Compiler {
     #[must_use]
     pub fn target(mut self, target: Target) -> Self {
         self.choices.target = target;
+        self
+    }
+
+    /// What layers take on the processor that will run the model, where layers are fused. Default: that of an AMD EPYC.
+    #[must_use]
+    pub fn tune(mut self, tuning: Tuning) -> Self {
+        self.tuning = Some(tuning);
         self
     }
 

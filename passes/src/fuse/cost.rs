@@ -28,11 +28,11 @@ const PANEL_ROWS: usize = 100;
 /// faster.
 pub(super) fn of_product(form: &Form, inputs: usize, outputs: usize, options: &FuseOptions) -> Option<&'static str> {
     let values = Values::of(form)?;
-    let (elements, nonzeros) = (form.len() as f64, form.nonzeros() as f64);
+    let elements = form.len() as f64;
     let dense = elements * if form.len() * 4 > CACHED_BYTES { options.dense } else { options.cached };
     // A third byte costs about a third more.
     let entry = options.nonzero * if values.nonzeros > SPARSE_VALUES[0] { 1.35 } else { 1.0 };
-    let sparse = entry * (nonzeros + ROW * (inputs.div_ceil(PANEL) * outputs) as f64);
+    let sparse = entry * product_work(form.nonzeros(), inputs, outputs);
     let codes = elements * options.code;
     let choices = [(true, SPARSE, sparse), (values.all <= CODEBOOK_VALUES, CODEBOOK, codes)];
     let best = choices.into_iter().filter(|(can_be, ..)| *can_be).min_by(|a, b| a.2.total_cmp(&b.2))?;
@@ -42,13 +42,24 @@ pub(super) fn of_product(form: &Form, inputs: usize, outputs: usize, options: &F
 /// The operator for filters of `shape`; `None` where it is not suited, or the dense convolution is expected to be faster.
 pub(super) fn of_convolution(form: &Form, shape: &[usize], options: &FuseOptions) -> Option<&'static str> {
     Values::of(form)?;
-    let &[filters, channels, ref kernel @ ..] = shape else { return None };
     // Both costs are for each place of the window.
     let dense = form.len() as f64 * options.multiplication;
-    let rows = kernel.first().copied().unwrap_or(1);
-    let panels = (channels * rows).div_ceil(PANEL_ROWS);
-    let sparse = options.filter * (form.nonzeros() as f64 + FILTER * (panels * filters) as f64);
+    let sparse = options.filter * convolution_work(form.nonzeros(), shape);
     (options.when == When::Always || sparse < dense).then_some(CONVOLUTION)
+}
+
+/// How many non-zeros the product of a vector and a sparse matrix is worth, its rows counted in: what the cost `nonzero` is
+/// for.
+pub fn product_work(nonzeros: usize, inputs: usize, outputs: usize) -> f64 {
+    nonzeros as f64 + ROW * inputs.div_ceil(PANEL) as f64 * outputs as f64
+}
+
+/// How many non-zeros the convolution with sparse filters of `shape` is worth at one place, its filters counted in: what
+/// the cost `filter` is for.
+pub fn convolution_work(nonzeros: usize, shape: &[usize]) -> f64 {
+    let length = |axis: usize| shape.get(axis).copied().unwrap_or(1);
+    let panels = (length(1) * length(2)).div_ceil(PANEL_ROWS);
+    nonzeros as f64 + FILTER * panels as f64 * length(0) as f64
 }
 
 /// How many distinct values a weight has.
