@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo build --release --workspace
-//! cargo bench --bench fused -- [--seconds N]
+//! cargo bench --bench fused -- [ROW] [--seconds N]
 //! ```
 //!
 //! A fully connected layer from 25,088 to 4,096 elements, batch 1, on one thread, with 15 values besides zero, of which 4
@@ -10,7 +10,7 @@
 //! with as many, and one from 64 to 64 on 56x56; and `lenet300.onnx` pruned to the 8 % of Deep Compression (its accuracy is
 //! not looked at here). The dense file, in onnxruntime and in tract, and the fused one, in
 //! tract and through the operator library in onnxruntime, run in turn for N seconds (default 6); a number is the median
-//! over the rounds.
+//! over the rounds. ROW is a part of the titles of the rows that are wanted.
 
 #[path = "rounds/mod.rs"]
 mod rounds;
@@ -29,36 +29,45 @@ const INPUTS: usize = 25_088;
 const OUTPUTS: usize = 4_096;
 
 fn main() -> Result<(), Failure> {
-    let mut seconds = 6.0;
+    let (mut seconds, mut wanted) = (6.0, String::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--bench" => {}
             "--seconds" => seconds = arguments.next().ok_or("--seconds wants a number")?.parse()?,
-            other => return Err(format!("`{other}` is unknown").into()),
+            _ => wanted = argument,
         }
     }
     let time = Duration::from_secs_f64(seconds);
     let folder = tempfile::tempdir()?;
     println!("| layer or model | onnxruntime dense, ms | fused, ms | faster | tract dense, ms | fused, ms | faster |");
     println!("|---|---:|---:|---:|---:|---:|---:|");
-    let wide = folder.path().join("wide.onnx");
+    let layer = folder.path().join("layer.onnx");
     for (title, of) in [("4 % of weights", 25), ("10 % of weights", 10), ("16 values", 1)] {
-        write_model(&fully_connected(INPUTS, OUTPUTS, value(of)), &mut std::fs::File::create(&wide)?)?;
-        let fused = fused(&wide, "recognise, fuse(when=always), pack")?;
-        print_row(&format!("{INPUTS} → {OUTPUTS}, {title}"), &wide, &fused, &[1, INPUTS], time)?;
+        let title = format!("{INPUTS} → {OUTPUTS}, {title}");
+        if title.contains(&wanted) {
+            write_model(&fully_connected(INPUTS, OUTPUTS, value(of)), &mut std::fs::File::create(&layer)?)?;
+            let fused = fused(&layer, "recognise, fuse(when=always), pack")?;
+            print_row(&title, &layer, &fused, &[1, INPUTS], time)?;
+        }
     }
     for (channels, size, of) in [(256, 28, 25), (256, 28, 10), (256, 28, 4), (64, 56, 10)] {
-        write_model(&convolution(channels, channels, size, value(of)), &mut std::fs::File::create(&wide)?)?;
-        let fused = fused(&wide, "recognise, fuse(when=always), pack")?;
         let title = format!("3×3, {channels} → {channels} on {size}×{size}, {} % of weights", 100 / of);
-        print_row(&title, &wide, &fused, &[1, channels, size, size], time)?;
+        if title.contains(&wanted) {
+            write_model(&convolution(channels, channels, size, value(of)), &mut std::fs::File::create(&layer)?)?;
+            let fused = fused(&layer, "recognise, fuse(when=always), pack")?;
+            print_row(&title, &layer, &fused, &[1, channels, size, size], time)?;
+        }
+    }
+    let title = "`lenet300`, 8 % of weights";
+    if !title.contains(&wanted) {
+        return Ok(());
     }
     let lenet = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/lenet300.onnx");
     let copy = folder.path().join("lenet300.onnx");
     std::fs::copy(&lenet, &copy)?;
     let fused = fused(&copy, "fold, prune(sparsity=0.92), share(clusters=16), strip, fuse, pack")?;
-    print_row("`lenet300`, 8 % of weights", &lenet, &fused, &[1, 1, 28, 28], time)
+    print_row(title, &lenet, &fused, &[1, 1, 28, 28], time)
 }
 
 /// Weights of which one in `of` is not zero, with 15 values; none is zero, with 16, where that is each.

@@ -12,7 +12,7 @@
 //! Source: Park et al., "Faster CNNs with direct sparse convolutions and guided pruning", ICLR 2017. The phases and the
 //! panels are ours.
 
-use std::collections::TryReserveError;
+use std::collections::{HashMap, TryReserveError};
 use std::ops::Range;
 
 use onnx_dcomp_codec::processor::{self, Work};
@@ -151,19 +151,20 @@ struct Image {
 impl Image {
     fn new(window: &Window, place: Place, channels: usize, size: [usize; 2]) -> Result<Self, TryReserveError> {
         let reach = |axis: usize| (window.kernel[axis] - 1) * window.dilations[axis];
-        let extent = [0, 1].map(|axis| place.size[axis] + reach(axis) / window.strides[axis]);
+        let extent = [0, 1].map(|axis| place.size[axis].saturating_add(reach(axis) / window.strides[axis]));
         let mut phases = Vec::new();
-        let mut taps = Vec::new();
+        let mut numbers = HashMap::new();
+        // The phase of each tap, and where in it the first output meets it.
+        let mut seen = Vec::new();
         for row in 0..window.kernel[0] {
             for column in 0..window.kernel[1] {
                 let at = [row * window.dilations[0], column * window.dilations[1]];
                 let phase = [0, 1].map(|axis| at[axis] % window.strides[axis]);
-                let number = phases.iter().position(|other| *other == phase).unwrap_or_else(|| {
+                let number = *numbers.entry(phase).or_insert_with(|| {
                     phases.push(phase);
                     phases.len() - 1
                 });
-                let [down, right] = [0, 1].map(|axis| at[axis] / window.strides[axis]);
-                taps.push((number * extent[0] + down) * extent[1] + right);
+                seen.push((number, [0, 1].map(|axis| at[axis] / window.strides[axis])));
             }
         }
         // What cannot be counted cannot be reserved either.
@@ -172,6 +173,8 @@ impl Image {
         let mut elements = Vec::new();
         elements.try_reserve_exact(length)?;
         elements.resize(length, 0.0);
+        let place_of = |(number, [down, right]): (usize, [usize; 2])| (number * extent[0] + down) * extent[1] + right;
+        let taps = seen.into_iter().map(place_of).collect();
         Ok(Self { place, size, strides: window.strides, channels, phases, extent, taps, elements })
     }
 

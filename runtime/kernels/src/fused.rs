@@ -200,7 +200,11 @@ impl FusedConvolution {
             place.ok_or_else(|| format!("its input has the shape {shape:?}, which is smaller than a filter"))?;
         let mut output = vec![images, self.convolution.filters()];
         output.extend(&place.size[2 - axes..]);
-        Ok(output)
+        let bytes = output.iter().try_fold(size_of::<f32>(), |bytes, &length| bytes.checked_mul(length));
+        match bytes.filter(|&bytes| isize::try_from(bytes).is_ok()) {
+            Some(_) => Ok(output),
+            None => Err(format!("its output has the shape {output:?}, which no memory holds")),
+        }
     }
 
     /// Convolves an input of that `shape`; `outputs` has the shape that [`Self::output_shape`] says, and a bias an element

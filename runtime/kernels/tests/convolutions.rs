@@ -1,8 +1,9 @@
 //! Sparse convolutions against the definition of ONNX's `Conv`.
 
+use onnx_dcomp_codec::{Coder, Layout, Tensor, encode};
 use onnx_dcomp_forms::{DType, Form, Values};
 use onnx_dcomp_kernels::threads::in_parts;
-use onnx_dcomp_kernels::{OneThread, Padding, SparseConvolution, Threads, Window, WindowAttributes};
+use onnx_dcomp_kernels::{FusedConvolution, OneThread, Padding, SparseConvolution, Threads, Window, WindowAttributes};
 use proptest::prelude::*;
 
 /// Everything that says what a convolution computes.
@@ -188,9 +189,31 @@ fn what_cannot_be_is_refused() {
     let window = Window::new(&[3, 3], &WindowAttributes::default()).unwrap();
     assert_eq!(window.place([2, 5]), None, "the image is smaller than the window");
     let form = Form::Dense(Values::from_f32(DType::F32, &[1.0; 27]));
-    let attributes = WindowAttributes { pads: vec![1 << 60, 1, 1, 1], ..WindowAttributes::default() };
+    let attributes = WindowAttributes { pads: vec![i64::MAX, 1, 1, 1], ..WindowAttributes::default() };
     let padded = SparseConvolution::new(&form, 3, 1, Window::new(&[3, 3], &attributes).unwrap(), 1).unwrap();
     assert!(padded.convolve(&[1.0], [1, 1], None, &mut vec![0.0; 9], &OneThread).is_err(), "no memory is so large");
     assert!(SparseConvolution::new(&form, 3, 1, window.clone(), 2).is_none(), "three filters in two groups");
     assert!(SparseConvolution::new(&form, 3, 2, window, 1).is_none(), "more elements than there are");
+}
+
+#[test]
+fn an_output_that_no_memory_holds_is_refused() {
+    let form = Form::Dense(Values::from_f32(DType::F32, &[1.0; 27]));
+    let payload = |form: &Form| {
+        let shape = [3, 1, 3, 3];
+        let layout = Layout::new(&shape, Some(0));
+        encode(&[Tensor { shape: &shape, form, layout }], Coder::Fast).unwrap()
+    };
+    for pads in [[i64::MAX, i64::MAX, 1, 1], [i64::MAX, 1, i64::MAX, 1], [1 << 40, 1 << 40, 0, 0]] {
+        let attributes = WindowAttributes { pads: pads.to_vec(), ..WindowAttributes::default() };
+        let fused = FusedConvolution::decode(&payload(&form), 1, &attributes).unwrap();
+        let error = fused.output_shape(&[1, 1, 5, 5]).unwrap_err();
+        assert!(error.contains("no memory") || error.contains("smaller"), "{error}");
+    }
+    let fused = |groups| FusedConvolution::decode(&payload(&form), groups, &WindowAttributes::default());
+    assert_eq!(fused(1).unwrap().output_shape(&[2, 1, 5, 7]), Ok(vec![2, 3, 3, 5]));
+    assert!(fused(1).unwrap().output_shape(&[2, 1, 5]).unwrap_err().contains("1 channels and 2 axes"));
+    for groups in [0, -1, 2] {
+        assert!(fused(groups).unwrap_err().to_string().contains("groups"));
+    }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use onnx_dcomp::{Compiler, Plan, Target};
+use onnx_dcomp_fixtures::models::{convolution, fully_connected};
 use onnx_dcomp_ir::{Evidence, Model};
 use onnx_dcomp_passes::Pipeline;
 use onnx_dcomp_proto::tensor_proto::DataType;
@@ -116,6 +117,36 @@ fn a_stock_onnxruntime_convolves_with_compressed_filters() {
         assert!(operators.iter().any(|operator| operator == "DcompSparseConv"), "{operators:?}");
         onnx_dcomp::decompress(&fused, &plain, &()).unwrap();
         run_stock(&fused, &plain);
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    const RUN: &str = "
+import sys, numpy, onnxruntime
+outputs = []
+for threads in (1, 2, 5):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.register_custom_ops_library(sys.argv[1])
+    session = onnxruntime.InferenceSession(sys.argv[2], options)
+    shape = session.get_inputs()[0].shape
+    values = numpy.sin(numpy.arange(numpy.prod(shape), dtype=numpy.float32)).reshape(shape)
+    outputs.append(session.run(None, {'x': values})[0])
+assert all(output.tobytes() == outputs[0].tobytes() for output in outputs)
+assert numpy.abs(outputs[0]).max() > 0
+";
+    // So large that the work is worth several threads.
+    let value = |index: usize| if index.is_multiple_of(7) { (index % 15) as f32 * 0.125 - 0.8 } else { 0.0 };
+    for model in [convolution(64, 64, 56, value), fully_connected(4096, 4096, value)] {
+        let Some(mut python) = python() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let (input, fused) = (folder.path().join("net.onnx"), folder.path().join("fused.onnx"));
+        std::fs::write(&input, model.encode_to_vec()).unwrap();
+        let plan = Plan::Passes("recognise, fuse(when=always), pack".to_owned());
+        Compiler::new(input).output(fused.clone()).plan(plan).run().unwrap();
+        let done = python.arg("-c").arg(RUN).arg(library()).arg(&fused).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 }
 
