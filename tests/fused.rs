@@ -64,6 +64,8 @@ fn every_product_is_fused_and_computes_what_the_plain_file_does() {
         let is_fused = |name: &&String| ["DcompSparseGemm", "DcompCodebookGemm"].contains(&name.as_str());
         assert_eq!(found.iter().filter(is_fused).count(), 3, "{found:?}");
         assert_eq!(operators(&plain).iter().filter(|name| *name == "Gemm").count(), 3);
+        assert!(!found.iter().any(|name| name == "Relu"), "the operators do it: {found:?}");
+        assert_eq!(operators(&plain).iter().filter(|name| *name == "Relu").count(), 2);
         for batch in [1, 3, 9] {
             let shape = [batch, 1, 28, 28];
             assert_close(&outputs(&fused, &shape), &outputs(&plain, &shape));

@@ -24,6 +24,9 @@ const PRODUCTS: [&str; 3] = ["DcompSparseGemm", "DcompCodebookGemm", CONVOLUTION
 /// The one of them that takes the place of a `Conv`.
 const CONVOLUTION: &str = "DcompSparseConv";
 
+/// Their attribute that names the standard operator which the outputs go through.
+const ACTIVATION: &str = "activation";
+
 /// How much [`unpack`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Unpacked {
@@ -121,6 +124,7 @@ fn unpack_graph(
     unpacked: &mut Unpacked,
 ) -> Result<(), LoadError> {
     let mut payloads = HashSet::new();
+    let mut names: HashSet<String> = graph::defined_names(graph).map(str::to_owned).collect();
     let mut nodes = Vec::with_capacity(graph.node.len());
     for mut node in std::mem::take(&mut graph.node) {
         for subgraph in graph::subgraphs_mut(&mut node) {
@@ -146,7 +150,7 @@ fn unpack_graph(
             Holder::Constant => nodes.extend(weights.into_iter().map(constant_node)),
         }
         match is_product(&node) {
-            true => nodes.push(plain_product(node)),
+            true => nodes.extend(plain_product(node, &mut names)),
             false => payloads.extend(node.input),
         }
     }
@@ -175,8 +179,24 @@ fn is_product(node: &NodeProto) -> bool {
     PRODUCTS.contains(&node.op_type())
 }
 
-/// The standard operator that computes what `node`, a product, does.
-fn plain_product(node: NodeProto) -> NodeProto {
+/// The standard operators that compute what `node`, a product, does; `names` are taken.
+fn plain_product(mut node: NodeProto, names: &mut HashSet<String>) -> Vec<NodeProto> {
+    let place = node.attribute.iter().position(|attribute| attribute.name() == ACTIVATION);
+    let activation = place.map(|place| node.attribute.remove(place).s.unwrap_or_default());
+    let Some(activation) = activation.and_then(|name| String::from_utf8(name.to_vec()).ok()) else {
+        return vec![plain_layer(node)];
+    };
+    let output = node.output.first().cloned().unwrap_or_default();
+    let mut sums = format!("{output}.sums");
+    while !names.insert(sums.clone()) {
+        sums.push('_');
+    }
+    let (input, output) = (vec![sums.clone()], std::mem::replace(&mut node.output, vec![sums]));
+    vec![plain_layer(node), NodeProto { op_type: Some(activation), input, output, ..NodeProto::default() }]
+}
+
+/// The standard operator that computes what `node`, a product without activation, does.
+fn plain_layer(node: NodeProto) -> NodeProto {
     if node.op_type() == CONVOLUTION {
         return NodeProto { op_type: Some("Conv".to_owned()), domain: None, ..node };
     }

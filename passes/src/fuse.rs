@@ -3,7 +3,7 @@
 //! MatMul and Gemm with a constant matrix of few distinct values become `DcompSparseGemm` or `DcompCodebookGemm`, whose
 //! payload holds that matrix alone. A runtime that knows these operators keeps the non-zeros, or codes of four bits, in
 //! memory, which is less for a product with one vector to wait for. Conv with few non-zeros becomes `DcompSparseConv`,
-//! which multiplies for these alone. Which of them, or none, is decided for each weight by what the layer would take with
+//! which multiplies for these alone. A Relu that alone reads what comes out goes into the operator. Which of them, or none, is decided for each weight by what the layer would take with
 //! one vector or image; the costs are options, in picoseconds, measured on one core of an AMD EPYC (Zen 3).
 //!
 //! Sources: Han et al., "EIE: Efficient inference engine on compressed deep neural network", 2016; Park et al., "Faster
@@ -16,6 +16,7 @@ use onnx_dcomp_ir::{Evidence, GraphIndex, Model, Weight, WeightId};
 use onnx_dcomp_proto::{AttributeProto, NodeProto, TensorProto, attribute_proto, tensor_proto};
 use rayon::prelude::*;
 
+use crate::graph_bytes::protected_names;
 use crate::pack::{CoderChoice, DOMAIN, import};
 use crate::products::{Convolution, Product, convolutions, products};
 use crate::registry::Configured;
@@ -117,13 +118,15 @@ impl Pass for Fuse {
             })
             .collect();
         let mut index = GraphIndex::new(model.graph());
-        let mut count = 0;
-        // The last first: numbers of the nodes before it stay.
-        for (layer, fused) in fused.into_iter().rev() {
+        let (mut count, mut absorbed) = (0, Vec::new());
+        // Numbers of nodes stay until all are done.
+        for (layer, fused) in fused {
             let Some(fused) = fused? else { continue };
-            layer.fuse(model, &mut index, fused);
+            absorbed.extend(layer.fuse(model, &mut index, fused));
             count += 1;
         }
+        let mut number = 0..;
+        model.graph_mut().node.retain(|_| number.next().is_none_or(|number| !absorbed.contains(&number)));
         if count > 0 {
             import(&mut model.proto.opset_import);
         }
@@ -188,9 +191,10 @@ impl Layer {
         }
     }
 
-    /// Puts the fused operator in the place of the node, and takes the weight out.
-    fn fuse(&self, model: &mut Model, index: &mut GraphIndex, fused: Fused) {
-        let Some(old) = model.graph().node.get(self.node()).cloned() else { return };
+    /// Puts the fused operator in the place of the node, and takes the weight out; the place of a Relu that the operator
+    /// does too.
+    fn fuse(&self, model: &mut Model, index: &mut GraphIndex, fused: Fused) -> Option<usize> {
+        let old = model.graph().node.get(self.node())?.clone();
         if let Some(name) = node::input(&old, 1) {
             model.remove_initializer(name);
         }
@@ -203,7 +207,7 @@ impl Layer {
             raw_data: Some(fused.payload.into()),
             ..TensorProto::default()
         });
-        let (bias, attribute) = match self {
+        let (bias, mut attribute) = match self {
             Self::Product(product) if product.has_rows => (product.bias.clone(), vec![transposed()]),
             Self::Product(product) => (product.bias.clone(), Vec::new()),
             // What the window measures follows from the filters.
@@ -212,13 +216,18 @@ impl Layer {
                 (convolution.bias.clone(), kept.cloned().collect())
             }
         };
+        let relu = relu_after(model, index, &old);
+        if relu.is_some() {
+            attribute.push(activation("Relu"));
+        }
+        let output = relu.and_then(|relu| model.graph().node.get(relu)).map_or(&old.output, |relu| &relu.output);
         let input = node::input(&old, 0).unwrap_or_default().to_owned();
         let node = NodeProto {
             op_type: Some(fused.operator.into()),
             domain: Some(DOMAIN.into()),
             name: old.name.clone(),
             input: [input, name].into_iter().chain(bias).collect(),
-            output: old.output.clone(),
+            output: output.clone(),
             attribute,
             ..NodeProto::default()
         };
@@ -227,6 +236,27 @@ impl Layer {
         }
         let weight = model.weight_mut(self.weight());
         weight.stored_bytes = Some(stored_bytes);
+        relu
+    }
+}
+
+/// The Relu that alone reads what `layer` gives.
+fn relu_after(model: &Model, index: &GraphIndex, layer: &NodeProto) -> Option<usize> {
+    let output = node::sole_output(layer)?;
+    let &[(reader, 0)] = index.consumers(output) else { return None };
+    let is_seen =
+        index.is_output(output) || index.is_captured(output) || protected_names(&model.proto).contains(output);
+    let relu = model.graph().node.get(reader).filter(|_| !is_seen)?;
+    node::sole_output(relu)?;
+    (node::standard_operator(relu) == "Relu").then_some(reader)
+}
+
+fn activation(name: &'static str) -> AttributeProto {
+    AttributeProto {
+        name: Some("activation".into()),
+        r#type: Some(attribute_proto::AttributeType::String as i32),
+        s: Some(name.into()),
+        ..AttributeProto::default()
     }
 }
 

@@ -19,6 +19,7 @@ use onnx_dcomp_codec::processor::{self, Work};
 use onnx_dcomp_forms::Form;
 
 use crate::Order;
+use crate::epilogue::Epilogue;
 use crate::sparse::{RowVisitor, SparseMatrix, USED};
 use crate::threads::Threads;
 use crate::window::{Place, Window};
@@ -81,7 +82,7 @@ impl SparseConvolution {
         self.filters.bytes()
     }
 
-    /// Convolves images of `[channels, height, width]`, one behind the other, and adds `bias`, one number for each filter.
+    /// Convolves images of `[channels, height, width]`, one behind the other, and does what `epilogue` says.
     ///
     /// `size` is an image's height and width; `outputs` holds as many images of `[filters, height, width]`, with the
     /// size that [`Window::place`] gives.
@@ -92,7 +93,7 @@ impl SparseConvolution {
         &self,
         inputs: &[f32],
         size: [usize; 2],
-        bias: Option<&[f32]>,
+        epilogue: Epilogue<'_>,
         outputs: &mut [f32],
         threads: &dyn Threads,
     ) -> Result<(), TryReserveError> {
@@ -117,7 +118,7 @@ impl SparseConvolution {
                     let filters = first..end.min(first + part.len());
                     let outputs = part.by_ref().take(filters.len()).collect();
                     first = filters.end;
-                    processor::run_widest(Convolve { convolution: self, image, offsets, filters, bias, outputs });
+                    processor::run_widest(Convolve { convolution: self, image, offsets, filters, epilogue, outputs });
                 }
             });
         }
@@ -225,7 +226,7 @@ struct Convolve<'a> {
     /// For each column of the filters where its input begins, from the start of a group's channels.
     offsets: &'a [usize],
     filters: Range<usize>,
-    bias: Option<&'a [f32]>,
+    epilogue: Epilogue<'a>,
     /// A plane for each filter.
     outputs: Vec<&'a mut [f32]>,
 }
@@ -244,8 +245,7 @@ impl Work for Convolve<'_> {
         let mut sums = vec![[[0f32; LANES]; VECTORS]; self.filters.len()];
         for first in (0..places).step_by(BLOCK) {
             for (sums, filter) in sums.iter_mut().zip(self.filters.clone()) {
-                let bias = self.bias.and_then(|bias| bias.get(filter)).copied().unwrap_or(0.0);
-                *sums = [[bias; LANES]; VECTORS];
+                *sums = [[self.epilogue.start(filter); LANES]; VECTORS];
             }
             let (elements, end) = (&elements[first..], places.min(first + BLOCK));
             match (end - first).div_ceil(LANES) {
@@ -256,8 +256,9 @@ impl Work for Convolve<'_> {
                 5 => self.block::<5>(elements, &mut sums),
                 _ => self.block::<VECTORS>(elements, &mut sums),
             }
-            for (sums, plane) in sums.iter().zip(&mut self.outputs) {
-                let sums = sums.as_flattened();
+            for (sums, plane) in sums.iter_mut().zip(&mut self.outputs) {
+                let sums = sums.as_flattened_mut();
+                self.epilogue.activation.apply(sums);
                 for row in first / pitch..=(end - 1) / pitch {
                     // What lies between two rows is nobody's output.
                     let (from, to) = (first.max(row * pitch), end.min(row * pitch + width));

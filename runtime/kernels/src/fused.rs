@@ -10,12 +10,14 @@
 //! (f32), a constant payload (uint8) that holds the filters, of shape `[filters, channels / group, …]`, and optionally a
 //! bias of as many elements as there are filters. Its attributes `strides`, `pads`, `dilations`, `group` and `auto_pad`
 //! are those of `Conv` (operator set 11). The filters are held as their non-zeros.
+//!
+//! The outputs of all three go through the standard operator that the attribute `activation`, a string, names: `Relu`.
 
 use onnx_dcomp_codec::{DecodeError, Limits, decode_forms};
 use onnx_dcomp_forms::Form;
 
 use crate::threads::Threads;
-use crate::{NibbleMatrix, Order, SparseConvolution, SparseMatrix, Window, WindowAttributes};
+use crate::{Epilogue, NibbleMatrix, Order, SparseConvolution, SparseMatrix, Window, WindowAttributes};
 
 /// The operator whose weight is held as its non-zeros.
 pub const SPARSE_OPERATOR: &str = "DcompSparseGemm";
@@ -28,6 +30,9 @@ pub const CONVOLUTION_OPERATOR: &str = "DcompSparseConv";
 
 /// The attribute that says how the weight of a product lies, an integer.
 pub const TRANSPOSED_ATTRIBUTE: &str = "transB";
+
+/// The attribute that names what the outputs go through, a string.
+pub const ACTIVATION_ATTRIBUTE: &str = "activation";
 
 /// Why a payload cannot be computed on.
 #[derive(Debug, thiserror::Error)]
@@ -116,24 +121,25 @@ impl FusedMatrix {
         }
     }
 
-    /// The products with each vector of `inputs`, and `bias` where there is one.
+    /// The products with each vector of `inputs`, and what `epilogue` makes of them.
     ///
     /// `inputs` and `outputs` hold vectors of [`Self::columns`] and [`Self::rows`] elements, as many of each; a bias has
     /// [`Self::rows`].
-    pub fn multiply(&self, inputs: &[f32], bias: Option<&[f32]>, outputs: &mut [f32], threads: &dyn Threads) {
+    pub fn multiply(&self, inputs: &[f32], epilogue: Epilogue<'_>, outputs: &mut [f32], threads: &dyn Threads) {
         let (rows, count) = (self.rows(), inputs.len() / self.columns());
         if count == 0 {
             return;
         }
         let work = |first: usize, sums: &mut [f32]| {
             for (row, sums) in sums.chunks_exact_mut(count).enumerate() {
-                sums.fill(bias.and_then(|bias| bias.get(first + row)).copied().unwrap_or(0.0));
+                sums.fill(epilogue.start(first + row));
             }
             let rows = first..first + sums.len() / count;
             match self {
                 Self::Sparse(matrix) => matrix.multiply_rows(rows, inputs, sums),
                 Self::Nibbles(matrix) => matrix.multiply_rows(rows, inputs, sums),
             }
+            epilogue.activation.apply(sums);
         };
         let multiplications = count.saturating_mul(self.bytes());
         if count == 1 {
@@ -216,16 +222,16 @@ impl FusedConvolution {
         &self,
         inputs: &[f32],
         shape: &[usize],
-        bias: Option<&[f32]>,
+        epilogue: Epilogue<'_>,
         outputs: &mut [f32],
         threads: &dyn Threads,
     ) -> Result<(), String> {
         let filters = self.convolution.filters();
         let (_, size) = self.split(shape).ok_or_else(|| format!("an input of shape {shape:?} is none of images"))?;
-        if bias.is_some_and(|bias| bias.len() != filters) {
+        if epilogue.bias.is_some_and(|bias| bias.len() != filters) {
             return Err(format!("its bias has not {filters} elements"));
         }
-        let done = self.convolution.convolve(inputs, size, bias, outputs, threads);
+        let done = self.convolution.convolve(inputs, size, epilogue, outputs, threads);
         done.map_err(|error| format!("an image of {size:?} with its padding is too large: {error}"))
     }
 

@@ -5,6 +5,7 @@
 //! | [`fused`] | a matrix out of a payload, in the memory of one of the others |
 //! | [`sparse`] | a matrix with few non-zeros, of few distinct values, times vectors |
 //! | [`convolution`] | a convolution whose filters are such a matrix |
+//! | [`epilogue`] | bias and activation, at the end of a sum |
 //! | [`threads`] | parts of an output on several threads |
 //! | [`window`] | how filters move over an image |
 //! | [`nibbles`] | a matrix of at most 16 distinct values, times vectors |
@@ -13,6 +14,7 @@
 //! infinite input does not become a NaN. On every processor the sums are the same to the bit.
 
 pub mod convolution;
+pub mod epilogue;
 pub mod fused;
 pub mod nibbles;
 mod registers;
@@ -21,9 +23,10 @@ pub mod threads;
 pub mod window;
 
 pub use convolution::SparseConvolution;
+pub use epilogue::{Activation, Epilogue};
 pub use fused::{
-    CODEBOOK_OPERATOR, CONVOLUTION_OPERATOR, FusedConvolution, FusedError, FusedMatrix, SPARSE_OPERATOR,
-    TRANSPOSED_ATTRIBUTE,
+    ACTIVATION_ATTRIBUTE, CODEBOOK_OPERATOR, CONVOLUTION_OPERATOR, FusedConvolution, FusedError, FusedMatrix,
+    SPARSE_OPERATOR, TRANSPOSED_ATTRIBUTE,
 };
 pub use nibbles::NibbleMatrix;
 pub use sparse::SparseMatrix;

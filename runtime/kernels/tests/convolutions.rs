@@ -3,7 +3,9 @@
 use onnx_dcomp_codec::{Coder, Layout, Tensor, encode};
 use onnx_dcomp_forms::{DType, Form, Values};
 use onnx_dcomp_kernels::threads::in_parts;
-use onnx_dcomp_kernels::{FusedConvolution, OneThread, Padding, SparseConvolution, Threads, Window, WindowAttributes};
+use onnx_dcomp_kernels::{
+    Activation, Epilogue, FusedConvolution, OneThread, Padding, SparseConvolution, Threads, Window, WindowAttributes,
+};
 use proptest::prelude::*;
 
 /// Everything that says what a convolution computes.
@@ -127,14 +129,18 @@ proptest! {
         let bias = wave(filters);
         let mut outputs = vec![f32::NAN; case.images * filters * place.size[0] * place.size[1]];
         let mut by_parts = outputs.clone();
-        convolution.convolve(&inputs, case.size, Some(&bias), &mut outputs, &OneThread).unwrap();
+        convolution.convolve(&inputs, case.size, Epilogue { bias: Some(&bias), ..Epilogue::default() }, &mut outputs, &OneThread).unwrap();
         for (output, (expected, tolerance)) in
             outputs.iter().zip(plainly(&case, &weights, &inputs, &bias, place.size))
         {
             prop_assert!((f64::from(*output) - expected).abs() <= tolerance, "{} against {}", output, expected);
         }
-        convolution.convolve(&inputs, case.size, Some(&bias), &mut by_parts, &Backwards(parts)).unwrap();
-        prop_assert_eq!(outputs, by_parts, "parts are the same to the bit");
+        convolution.convolve(&inputs, case.size, Epilogue { bias: Some(&bias), ..Epilogue::default() }, &mut by_parts, &Backwards(parts)).unwrap();
+        prop_assert_eq!(&outputs, &by_parts, "parts are the same to the bit");
+        let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu };
+        convolution.convolve(&inputs, case.size, epilogue, &mut by_parts, &OneThread).unwrap();
+        let expected: Vec<f32> = outputs.iter().map(|&output| if output < 0.0 { 0.0 } else { output }).collect();
+        prop_assert_eq!(expected, by_parts);
     }
 }
 
@@ -160,7 +166,7 @@ fn many_channels_are_summed_up() {
     let convolution = SparseConvolution::new(&form, 3, 300, case.window(), 1).unwrap();
     let inputs = wave(300 * 63);
     let mut outputs = vec![f32::NAN; 3 * 63];
-    convolution.convolve(&inputs, case.size, None, &mut outputs, &OneThread).unwrap();
+    convolution.convolve(&inputs, case.size, Epilogue::default(), &mut outputs, &OneThread).unwrap();
     for (output, (expected, tolerance)) in outputs.iter().zip(plainly(&case, &weights, &inputs, &[0.0; 3], [7, 9])) {
         assert!((f64::from(*output) - expected).abs() <= tolerance, "{output} against {expected}");
     }
@@ -191,7 +197,10 @@ fn what_cannot_be_is_refused() {
     let form = Form::Dense(Values::from_f32(DType::F32, &[1.0; 27]));
     let attributes = WindowAttributes { pads: vec![i64::MAX, 1, 1, 1], ..WindowAttributes::default() };
     let padded = SparseConvolution::new(&form, 3, 1, Window::new(&[3, 3], &attributes).unwrap(), 1).unwrap();
-    assert!(padded.convolve(&[1.0], [1, 1], None, &mut vec![0.0; 9], &OneThread).is_err(), "no memory is so large");
+    assert!(
+        padded.convolve(&[1.0], [1, 1], Epilogue::default(), &mut vec![0.0; 9], &OneThread).is_err(),
+        "no memory is so large"
+    );
     assert!(SparseConvolution::new(&form, 3, 1, window.clone(), 2).is_none(), "three filters in two groups");
     assert!(SparseConvolution::new(&form, 3, 2, window, 1).is_none(), "more elements than there are");
 }

@@ -187,19 +187,54 @@ impl Api {
         info: *const OrtKernelInfo,
         index: usize,
     ) -> Result<Option<&'a [u8]>, Failure> {
+        let kind = ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+        // SAFETY: the caller's promise.
+        let memory = unsafe { self.constant(info, index, kind) }?;
+        // SAFETY: the tensor is so long; onnxruntime keeps constants as they are.
+        Ok(memory.map(|Memory { data, bytes, .. }| match bytes == 0 || data.is_null() {
+            true => &[][..],
+            false => unsafe { std::slice::from_raw_parts(data, bytes) },
+        }))
+    }
+
+    /// The elements of input `index`, a tensor of `f32`, of the node that a kernel is made for; `None` where it is no
+    /// constant. They live as long as `info`.
+    ///
+    /// # Safety
+    /// See [`Self::node_name`].
+    pub(crate) unsafe fn constant_floats<'a>(
+        self,
+        info: *const OrtKernelInfo,
+        index: usize,
+    ) -> Result<Option<&'a [f32]>, Failure> {
+        let kind = ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+        // SAFETY: the caller's promise.
+        let memory = unsafe { self.constant(info, index, kind) }?;
+        // SAFETY: the tensor is so long, and of this type; onnxruntime keeps constants as they are.
+        Ok(memory.map(|Memory { data, bytes, .. }| match bytes == 0 || data.is_null() {
+            true => &[][..],
+            false => unsafe { std::slice::from_raw_parts(data.cast::<f32>(), bytes / size_of::<f32>()) },
+        }))
+    }
+
+    /// The memory of input `index`, a tensor of `kind`, of the node that a kernel is made for; `None` where it is no
+    /// constant.
+    ///
+    /// # Safety
+    /// See [`Self::node_name`].
+    unsafe fn constant(
+        self,
+        info: *const OrtKernelInfo,
+        index: usize,
+        kind: ONNXTensorElementDataType,
+    ) -> Result<Option<Memory>, Failure> {
         let (mut is_constant, mut value): (c_int, *const OrtValue) = (0, ptr::null());
         call!(self, KernelInfoGetConstantInput_tensor(info, index, &raw mut is_constant, &raw mut value))?;
         if is_constant == 0 || value.is_null() {
             return Ok(None);
         }
-        let kind = ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
         // SAFETY: onnxruntime's value; nothing is written to it.
-        let Memory { data, bytes, .. } = unsafe { tensor::memory(self, value.cast_mut(), kind) }?;
-        if bytes == 0 || data.is_null() {
-            return Ok(Some(&[]));
-        }
-        // SAFETY: the tensor is so long; onnxruntime keeps constants as they are.
-        Ok(Some(unsafe { std::slice::from_raw_parts(data, bytes) }))
+        unsafe { tensor::memory(self, value.cast_mut(), kind) }.map(Some)
     }
 
     /// An attribute that is an integer; `None` where the node has none of that name.

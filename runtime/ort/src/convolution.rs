@@ -2,11 +2,11 @@
 
 use std::ffi::{CStr, c_char, c_void};
 
-use onnx_dcomp_kernels::{FusedConvolution, WindowAttributes};
+use onnx_dcomp_kernels::{Activation, Epilogue, FusedConvolution, WindowAttributes};
 use ort_sys::{OrtApi, OrtCustomOp, OrtKernelContext, OrtKernelInfo, OrtStatusPtr};
 
 use crate::api::{Api, Failure};
-use crate::gemm::{NO_CONSTANT, PAYLOAD};
+use crate::gemm::{Bias, NO_CONSTANT, PAYLOAD};
 use crate::kernel::label;
 use crate::operator::{Runs, create_with};
 use crate::threads::Lent;
@@ -34,6 +34,8 @@ pub(crate) struct Convolution {
     /// What messages call the node.
     name: String,
     convolution: FusedConvolution,
+    bias: Bias,
+    activation: Activation,
 }
 
 impl Convolution {
@@ -41,20 +43,23 @@ impl Convolution {
     /// `info` is what onnxruntime passed to create the kernel, which is not yet done.
     unsafe fn new(api: Api, info: *const OrtKernelInfo) -> Result<Self, Failure> {
         // SAFETY: the caller's promise, for all.
-        let (name, payload, groups, attributes) = unsafe {
+        let (name, payload, groups, attributes, bias, activation) = unsafe {
             let attributes = WindowAttributes {
                 strides: api.integers(info, c"strides"),
                 dilations: api.integers(info, c"dilations"),
                 pads: api.integers(info, c"pads"),
                 auto_pad: api.text(info, c"auto_pad"),
             };
-            (label(api, info), api.constant_bytes(info, PAYLOAD)?, api.integer(info, c"group"), attributes)
+            let payload = api.constant_bytes(info, PAYLOAD)?;
+            let activation = api.text(info, c"activation");
+            (label(api, info), payload, api.integer(info, c"group"), attributes, Bias::new(api, info)?, activation)
         };
         let named = |reason: String| Failure::Ours(format!("node `{name}`: {reason}"));
         let payload = payload.ok_or_else(|| named(NO_CONSTANT.to_owned()))?;
         let convolution = FusedConvolution::decode(payload, groups.unwrap_or(1), &attributes);
         let convolution = convolution.map_err(|error| named(error.to_string()))?;
-        Ok(Self { api, name, convolution })
+        let activation = Activation::named(&activation).map_err(|error| named(error.to_string()))?;
+        Ok(Self { api, name, convolution, bias, activation })
     }
 }
 
@@ -66,7 +71,7 @@ impl Runs for Convolution {
     unsafe fn run(&self, context: *mut OrtKernelContext) -> Result<(), Failure> {
         let named = |reason: String| Failure::Ours(format!("node `{}`: {reason}", self.name));
         // SAFETY: the caller's promise, for both.
-        let (input, bias) = unsafe { (self.api.floats(context, 0)?, self.api.floats(context, 2)?) };
+        let (input, bias) = unsafe { (self.api.floats(context, 0)?, self.bias.of_run(self.api, context)?) };
         let (shape, input) = input.ok_or_else(|| named("it lacks its input".to_owned()))?;
         // onnxruntime's tensors have no negative lengths.
         let shape: Vec<usize> = shape.iter().map(|&length| usize::try_from(length).unwrap_or(0)).collect();
@@ -87,8 +92,8 @@ impl Runs for Convolution {
         };
         // SAFETY: the caller's promise.
         let threads = unsafe { Lent::new(self.api, context) };
-        let bias = bias.map(|(_, bias)| bias);
-        self.convolution.convolve(input, &shape, bias, outputs, &threads).map_err(named)?;
+        let epilogue = Epilogue { bias, activation: self.activation };
+        self.convolution.convolve(input, &shape, epilogue, outputs, &threads).map_err(named)?;
         threads.outcome()
     }
 }

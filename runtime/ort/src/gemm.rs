@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_void};
 
-use onnx_dcomp_kernels::{CODEBOOK_OPERATOR, FusedMatrix, SPARSE_OPERATOR};
+use onnx_dcomp_kernels::{Activation, CODEBOOK_OPERATOR, Epilogue, FusedMatrix, SPARSE_OPERATOR};
 use ort_sys::{
     ONNXTensorElementDataType, OrtApi, OrtCustomOp, OrtCustomOpInputOutputCharacteristic, OrtKernelContext,
     OrtKernelInfo, OrtStatusPtr,
@@ -102,26 +102,73 @@ pub(crate) unsafe extern "system" fn create_codebook(
     unsafe { create_with(api, kernel, |api| Product::new(api, info, CODEBOOK_OPERATOR)) }
 }
 
+/// What a layer adds.
+pub(crate) enum Bias {
+    /// These numbers, in every run; none where the node has no bias.
+    Constant(Option<Vec<f32>>),
+    /// What the run shows.
+    OfRun,
+}
+
+impl Bias {
+    /// Where it stands among the inputs.
+    const INPUT: usize = 2;
+
+    /// # Safety
+    /// `info` is what onnxruntime passed to create the kernel, which is not yet done.
+    pub(crate) unsafe fn new(api: Api, info: *const OrtKernelInfo) -> Result<Self, Failure> {
+        // SAFETY: the caller's promise.
+        if unsafe { api.arity(info) }?.0 <= Self::INPUT {
+            return Ok(Self::Constant(None));
+        }
+        // SAFETY: the caller's promise.
+        let constant = unsafe { api.constant_floats(info, Self::INPUT) }?;
+        Ok(constant.map_or(Self::OfRun, |bias| Self::Constant(Some(bias.to_vec()))))
+    }
+
+    /// The numbers for a run.
+    ///
+    /// # Safety
+    /// `context` is what onnxruntime passed to run the kernel; they live as long as the run.
+    pub(crate) unsafe fn of_run<'a>(
+        &'a self,
+        api: Api,
+        context: *mut OrtKernelContext,
+    ) -> Result<Option<&'a [f32]>, Failure> {
+        match self {
+            Self::Constant(bias) => Ok(bias.as_deref()),
+            // SAFETY: the caller's promise.
+            Self::OfRun => Ok(unsafe { api.floats(context, Self::INPUT) }?.map(|(_, bias)| bias)),
+        }
+    }
+}
+
 /// A node with its matrix.
 pub(crate) struct Product {
     api: Api,
     /// What messages call the node.
     name: String,
     matrix: FusedMatrix,
+    bias: Bias,
+    activation: Activation,
 }
 
 impl Product {
     /// # Safety
     /// `info` is what onnxruntime passed to create the kernel, which is not yet done.
     unsafe fn new(api: Api, info: *const OrtKernelInfo, operator: &str) -> Result<Self, Failure> {
-        // SAFETY: the caller's promise, for all three.
-        let (name, payload, transposed) =
-            unsafe { (label(api, info), api.constant_bytes(info, PAYLOAD)?, api.integer(info, c"transB")) };
+        // SAFETY: the caller's promise, for all.
+        let (name, payload, transposed, bias, activation) = unsafe {
+            let payload = api.constant_bytes(info, PAYLOAD)?;
+            let transposed = api.integer(info, c"transB");
+            (label(api, info), payload, transposed, Bias::new(api, info)?, api.text(info, c"activation"))
+        };
         let named = |reason: String| Failure::Ours(format!("node `{name}`: {reason}"));
         let payload = payload.ok_or_else(|| named(NO_CONSTANT.to_owned()))?;
         let matrix = FusedMatrix::decode(payload, operator, transposed.unwrap_or(0) != 0);
         let matrix = matrix.map_err(|error| named(error.to_string()))?;
-        Ok(Self { api, name, matrix })
+        let activation = Activation::named(&activation).map_err(|error| named(error.to_string()))?;
+        Ok(Self { api, name, matrix, bias, activation })
     }
 }
 
@@ -133,7 +180,7 @@ impl Runs for Product {
     unsafe fn run(&self, context: *mut OrtKernelContext) -> Result<(), Failure> {
         let named = |reason: String| Failure::Ours(format!("node `{}`: {reason}", self.name));
         // SAFETY: the caller's promise, for both.
-        let (input, bias) = unsafe { (self.api.floats(context, 0)?, self.api.floats(context, 2)?) };
+        let (input, bias) = unsafe { (self.api.floats(context, 0)?, self.bias.of_run(self.api, context)?) };
         let (mut shape, input) = input.ok_or_else(|| named("it lacks its input".to_owned()))?;
         let (rows, columns) = (self.matrix.rows(), self.matrix.columns());
         match shape.last_mut() {
@@ -143,7 +190,6 @@ impl Runs for Product {
                 return Err(named(reason));
             }
         }
-        let bias = bias.map(|(_, bias)| bias);
         if bias.is_some_and(|bias| bias.len() != rows) {
             return Err(named(format!("its bias has not {rows} elements")));
         }
@@ -161,7 +207,8 @@ impl Runs for Product {
         };
         // SAFETY: the caller's promise.
         let threads = unsafe { Lent::new(self.api, context) };
-        self.matrix.multiply(input, bias, outputs, &threads);
+        let epilogue = Epilogue { bias, activation: self.activation };
+        self.matrix.multiply(input, epilogue, outputs, &threads);
         threads.outcome()
     }
 }

@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use onnx_dcomp_kernels::{CONVOLUTION_OPERATOR, FusedConvolution, Padding, WindowAttributes};
+use onnx_dcomp_kernels::{
+    ACTIVATION_ATTRIBUTE, Activation, CONVOLUTION_OPERATOR, Epilogue, FusedConvolution, Padding, WindowAttributes,
+};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
@@ -27,9 +29,13 @@ pub(super) fn build(
         auto_pad: node.get_attr_opt::<String>("auto_pad")?.unwrap_or_default(),
     };
     let groups = node.get_attr_opt::<i64>("group")?.unwrap_or(1);
+    let activation = Activation::named(&node.get_attr_opt::<String>(ACTIVATION_ATTRIBUTE)?.unwrap_or_default())?;
     let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
     let node = name.cloned().unwrap_or_default();
-    Ok((expand(Unread { node, attributes, groups, inputs, convolution: Arc::new(OnceLock::new()) }), vec![]))
+    Ok((
+        expand(Unread { node, attributes, groups, activation, inputs, convolution: Arc::new(OnceLock::new()) }),
+        vec![],
+    ))
 }
 
 /// The operator before its payload is known; its clones share the filters.
@@ -39,6 +45,7 @@ struct Unread {
     node: String,
     attributes: WindowAttributes,
     groups: i64,
+    activation: Activation,
     inputs: usize,
     convolution: Arc<OnceLock<Arc<FusedConvolution>>>,
 }
@@ -86,7 +93,8 @@ impl Expansion for Unread {
         let [input, payload, bias @ ..] = inputs else { bail!("{CONVOLUTION_OPERATOR} lacks inputs") };
         let payload = model.outlet_fact(*payload)?.konst.clone();
         let payload = payload.with_context(|| format!("the payload of node `{}` is not a constant", self.node))?;
-        let convolution = Convolution { node: self.node.clone(), convolution: Arc::clone(self.convolution(&payload)?) };
+        let filters = Arc::clone(self.convolution(&payload)?);
+        let convolution = Convolution { node: self.node.clone(), activation: self.activation, convolution: filters };
         let inputs: TVec<OutletId> = std::iter::once(*input).chain(bias.iter().copied()).collect();
         model.wire_node(prefix, convolution, &inputs)
     }
@@ -124,12 +132,13 @@ fn output_shape(convolution: &FusedConvolution, shape: &[TDim]) -> TractResult<T
 struct Convolution {
     /// What messages call it.
     node: String,
+    activation: Activation,
     convolution: Arc<FusedConvolution>,
 }
 
 impl PartialEq for Convolution {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.convolution, &other.convolution)
+        Arc::ptr_eq(&self.convolution, &other.convolution) && self.activation == other.activation
     }
 }
 
@@ -159,10 +168,11 @@ impl EvalOp for Convolution {
             Some(bias) => Some(bias.try_as_plain_ram()?.as_slice::<f32>()?),
             None => None,
         };
+        let epilogue = Epilogue { bias, activation: self.activation };
         let mut outputs = Tensor::zero::<f32>(&shape)?;
         let images = input.try_as_plain_ram()?.as_slice::<f32>()?;
         let mut plain = outputs.try_as_plain_ram_mut()?;
-        let done = self.convolution.convolve(images, input.shape(), bias, plain.as_slice_mut::<f32>()?, &Executor);
+        let done = self.convolution.convolve(images, input.shape(), epilogue, plain.as_slice_mut::<f32>()?, &Executor);
         done.map_err(named)?;
         Ok(tvec!(outputs.into_tvalue()))
     }

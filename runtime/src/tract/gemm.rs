@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use onnx_dcomp_kernels::{FusedMatrix, TRANSPOSED_ATTRIBUTE};
+use onnx_dcomp_kernels::{ACTIVATION_ATTRIBUTE, Activation, Epilogue, FusedMatrix, TRANSPOSED_ATTRIBUTE};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
@@ -17,9 +17,13 @@ pub(super) fn build(
     let (operator, inputs) = (node.op_type.clone(), node.input.len());
     ensure!(matches!(inputs, 2 | 3), "{operator} takes an input, a payload and maybe a bias; found {inputs} inputs");
     let is_transposed = node.get_attr_opt::<i64>(TRANSPOSED_ATTRIBUTE)?.unwrap_or(0) != 0;
+    let activation = Activation::named(&node.get_attr_opt::<String>(ACTIVATION_ATTRIBUTE)?.unwrap_or_default())?;
     let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
     let node = name.cloned().unwrap_or_default();
-    Ok((expand(Unread { node, operator, is_transposed, inputs, matrix: Arc::new(OnceLock::new()) }), vec![]))
+    Ok((
+        expand(Unread { node, operator, is_transposed, activation, inputs, matrix: Arc::new(OnceLock::new()) }),
+        vec![],
+    ))
 }
 
 /// The operator before its payload is known; its clones share the matrix.
@@ -29,6 +33,7 @@ struct Unread {
     node: String,
     operator: String,
     is_transposed: bool,
+    activation: Activation,
     inputs: usize,
     matrix: Arc<OnceLock<Arc<FusedMatrix>>>,
 }
@@ -84,7 +89,8 @@ impl Expansion for Unread {
         let [input, payload, bias @ ..] = inputs else { bail!("{} lacks inputs", self.operator) };
         let payload = model.outlet_fact(*payload)?.konst.clone();
         let payload = payload.with_context(|| format!("the payload of node `{}` is not a constant", self.node))?;
-        let product = Product { operator: self.operator.clone(), matrix: Arc::clone(self.matrix(&payload)?) };
+        let matrix = Arc::clone(self.matrix(&payload)?);
+        let product = Product { operator: self.operator.clone(), activation: self.activation, matrix };
         let inputs: TVec<OutletId> = std::iter::once(*input).chain(bias.iter().copied()).collect();
         model.wire_node(prefix, product, &inputs)
     }
@@ -94,12 +100,13 @@ impl Expansion for Unread {
 #[derive(Debug, Clone)]
 struct Product {
     operator: String,
+    activation: Activation,
     matrix: Arc<FusedMatrix>,
 }
 
 impl PartialEq for Product {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.matrix, &other.matrix)
+        Arc::ptr_eq(&self.matrix, &other.matrix) && self.activation == other.activation
     }
 }
 
@@ -134,8 +141,9 @@ impl EvalOp for Product {
             None => None,
         };
         ensure!(bias.is_none_or(|bias| bias.len() == rows), "the bias of a product has not its {rows} elements");
+        let epilogue = Epilogue { bias, activation: self.activation };
         let mut outputs = vec![0f32; shape.iter().product()];
-        self.matrix.multiply(input.try_as_plain_ram()?.as_slice::<f32>()?, bias, &mut outputs, &Executor);
+        self.matrix.multiply(input.try_as_plain_ram()?.as_slice::<f32>()?, epilogue, &mut outputs, &Executor);
         Ok(tvec!(Tensor::from_shape(&shape, &outputs)?.into_tvalue()))
     }
 }
