@@ -52,17 +52,17 @@ crate::options! {
         /// How payloads are coded.
         pub coder: CoderChoice = CoderChoice::Auto;
         /// What an element of a dense matrix in memory takes, in picoseconds.
-        pub dense: f64 = 180.0, within 0.0..=1e6;
+        pub dense: f64 = 260.0, within 0.0..=1e6;
         /// What an element of a dense matrix in a cache takes, in picoseconds.
-        pub cached: f64 = 50.0, within 0.0..=1e6;
+        pub cached: f64 = 68.0, within 0.0..=1e6;
         /// What a non-zero of a sparse matrix takes, in picoseconds.
-        pub nonzero: f64 = 430.0, within 0.0..=1e6;
+        pub nonzero: f64 = 470.0, within 0.0..=1e6;
         /// What an element of a matrix of four-bit codes takes, in picoseconds.
-        pub code: f64 = 155.0, within 0.0..=1e6;
+        pub code: f64 = 115.0, within 0.0..=1e6;
         /// What a multiplication of a dense convolution takes, in picoseconds.
-        pub multiplication: f64 = 20.0, within 0.0..=1e6;
+        pub multiplication: f64 = 21.5, within 0.0..=1e6;
         /// What a multiplication of a sparse convolution takes, in picoseconds.
-        pub filter: f64 = 60.0, within 0.0..=1e6;
+        pub filter: f64 = 48.0, within 0.0..=1e6;
         /// Weights to fuse, by name.
         pub select: NamePattern = NamePattern::all();
     }
