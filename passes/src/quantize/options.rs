@@ -46,7 +46,7 @@ crate::choices! {
 }
 
 crate::options! {
-    /// Options of [`Quantize`].
+    /// Options of [`Quantize`](crate::Quantize).
     pub struct QuantizeOptions {
         /// The grid, and how levels are chosen.
         pub scheme: Scheme = Scheme::Trellis;

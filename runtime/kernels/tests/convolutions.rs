@@ -198,7 +198,7 @@ fn what_cannot_be_is_refused() {
     let attributes = WindowAttributes { pads: vec![i64::MAX, 1, 1, 1], ..WindowAttributes::default() };
     let padded = SparseConvolution::new(&form, 3, 1, Window::new(&[3, 3], &attributes).unwrap(), 1).unwrap();
     assert!(
-        padded.convolve(&[1.0], [1, 1], Epilogue::default(), &mut vec![0.0; 9], &OneThread).is_err(),
+        padded.convolve(&[1.0], [1, 1], Epilogue::default(), &mut [0.0; 9], &OneThread).is_err(),
         "no memory is so large"
     );
     assert!(SparseConvolution::new(&form, 3, 1, window.clone(), 2).is_none(), "three filters in two groups");

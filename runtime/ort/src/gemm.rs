@@ -130,11 +130,7 @@ impl Bias {
     ///
     /// # Safety
     /// `context` is what onnxruntime passed to run the kernel; they live as long as the run.
-    pub(crate) unsafe fn of_run<'a>(
-        &'a self,
-        api: Api,
-        context: *mut OrtKernelContext,
-    ) -> Result<Option<&'a [f32]>, Failure> {
+    pub(crate) unsafe fn of_run(&self, api: Api, context: *mut OrtKernelContext) -> Result<Option<&[f32]>, Failure> {
         match self {
             Self::Constant(bias) => Ok(bias.as_deref()),
             // SAFETY: the caller's promise.
